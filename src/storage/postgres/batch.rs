@@ -11,6 +11,7 @@ use super::pipeline::{Request, all as all_of};
 use super::plan::CommitPlan;
 use super::shared::lock;
 use super::statements::Statement;
+use super::write_terms::WriteTerms;
 use super::writes::{ClientRowWrite, write_many, write_row};
 use crate::client_id::ClientKey;
 use bytes::Bytes;
@@ -156,7 +157,7 @@ impl PgCommitter {
 
     async fn send(&self, all: BatchedClients, (epoch, until): (u64, Instant)) {
         let shared = &self.shared;
-        let connection = match shared.connection(until).await {
+        let connection = match shared.connection_to_write(until).await {
             Ok(connection) => connection,
             Err(failure) => {
                 let error = failure.into_error();
@@ -170,6 +171,7 @@ impl PgCommitter {
         };
         shared.counters.groups.fetch_add(1, Ordering::Relaxed);
         let groups = grouped(all);
+        let terms = shared.write_terms(epoch, until);
         let mut ends: Vec<Option<Written>> = groups.iter().map(|_| None).collect();
         let written = shared.within(until, async {
             let statements: Vec<_> = groups.iter().map(statement).collect();
@@ -177,7 +179,7 @@ impl PgCommitter {
             // All are sent before the first is answered.
             let flight = groups.iter().zip(&mut ends).map(|(group, end)| {
                 let request = async {
-                    *end = Some(write_group(&connection, group, epoch).await);
+                    *end = Some(write_group(&connection, group, terms).await);
                     Ok(())
                 };
                 Box::pin(request) as Request<'_>
@@ -272,7 +274,11 @@ fn statement(group: &BatchedClients) -> Statement {
 }
 
 /// Writes a group. Returns the clients whose rows are written.
-async fn write_group(connection: &Connection, group: &BatchedClients, epoch: u64) -> Written {
+async fn write_group(
+    connection: &Connection,
+    group: &BatchedClients,
+    terms: WriteTerms,
+) -> Written {
     let rows = group.iter();
     let rows = rows.filter_map(|(client, it)| ClientRowWrite::new(*client, &it.base, &it.rows));
     let rows: Vec<_> = rows.collect();
@@ -280,9 +286,9 @@ async fn write_group(connection: &Connection, group: &BatchedClients, epoch: u64
     let mut spilled = group.values().map(|it| &it.spilled);
     match (&*rows, spilled.next()) {
         ([row], Some(spilled)) => {
-            let count = write_row(connection, statement, (row, spilled), epoch).await?;
+            let count = write_row(connection, statement, (row, spilled), terms).await?;
             Ok((count > 0).then_some(row.client).into_iter().collect())
         }
-        (rows, _) => write_many(connection, statement, rows, epoch).await,
+        (rows, _) => write_many(connection, statement, rows, terms).await,
     }
 }

@@ -143,6 +143,7 @@ impl PgCommitter {
     /// Notes what a commit has written.
     pub(super) fn committed(&self, set: &mut ChangeSet, plan: CommitPlan) -> CommitEnd {
         let shared = &self.shared;
+        shared.pool.has_written();
         for (client, write) in plan.writes {
             shared.hear(client, &write.rows);
             lock(&shared.cache).put(client, write.rows);

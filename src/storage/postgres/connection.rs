@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
 
@@ -41,7 +41,8 @@ pub(super) struct Connection {
     prepared: [OnceCell<tokio_postgres::Statement>; STATEMENTS],
     /// A commit was acknowledged that no standby has confirmed.
     is_unconfirmed: Arc<AtomicBool>,
-    driver: JoinHandle<()>,
+    /// `None` of a connection that ends by itself.
+    driver: Option<JoinHandle<()>>,
 }
 
 impl Connector {
@@ -69,7 +70,7 @@ impl Connector {
             connector: self.clone(),
             prepared: std::array::from_fn(|_| OnceCell::new()),
             is_unconfirmed,
-            driver,
+            driver: Some(driver),
         })
     }
 }
@@ -163,10 +164,25 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Ends as soon as the server has answered what was sent, or after this time. Returns whether it had ended.
+    pub(super) async fn end_within(mut self, time: Duration) -> bool {
+        let Some(mut driver) = self.driver.take() else {
+            return true;
+        };
+        drop(self);
+        let has_ended = timeout(time, &mut driver).await.is_ok();
+        driver.abort();
+        has_ended
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         // No request to cancel is sent: that could cut the wait for a standby short.
-        self.driver.abort();
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the errors of the server and of connections mean for a commit and for a read.
 
 use crate::error::{Error, ErrorKind};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// How a request to the server failed.
 #[derive(Debug)]
@@ -59,6 +59,15 @@ pub(super) fn sent(error: tokio_postgres::Error) -> Failure {
             let why = "another transaction was in the way";
             Failure::Again(with(ErrorKind::Conflict, why))
         }
+        SqlKind::NotDone => {
+            let why = "the connection to the server cannot be used any more";
+            Failure::NotSent(with(ErrorKind::Unavailable, why))
+        }
+        // A prepared statement does not fit the tables any more.
+        SqlKind::Refused(_) if is_of_old_tables(&error) => {
+            let why = "the tables of the store have changed";
+            Failure::NotSent(with(ErrorKind::Unavailable, why))
+        }
         SqlKind::Refused(kind) => Failure::Refused(with(kind, "the server refused a statement")),
     }
 }
@@ -66,10 +75,18 @@ pub(super) fn sent(error: tokio_postgres::Error) -> Failure {
 /// What the code of an error says of a statement.
 #[derive(Debug, PartialEq, Eq)]
 enum SqlKind {
+    /// It took no effect, and the connection is of no use any more. It says nothing of the statements before it.
+    NotDone,
     /// The connection is of no use any more. A commit under way may have taken place.
     Going,
     Again,
     Refused(ErrorKind),
+}
+
+/// "cached plan must not change result type": the text is translated, the code is that of all that is not supported.
+fn is_of_old_tables(error: &tokio_postgres::Error) -> bool {
+    let routine = error.as_db_error().and_then(DbError::routine);
+    routine == Some("RevalidateCachedQuery")
 }
 
 fn kind_of(code: &SqlState) -> SqlKind {
@@ -82,8 +99,18 @@ fn kind_of(code: &SqlState) -> SqlKind {
         SqlState::UNIQUE_VIOLATION,
         // The settings have changed: see `Statement::Replace`.
         SqlState::NOT_NULL_VIOLATION,
+        // A row that was to be written is another one: see `Statement::Replace`, too.
+        SqlState::DIVISION_BY_ZERO,
     ]) {
         return SqlKind::Again;
+    }
+    if is(&[
+        // An earlier statement of the transaction has failed, whose failure says why.
+        SqlState::IN_FAILED_SQL_TRANSACTION,
+        // A connection pooler has exchanged the server's connection.
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+    ]) {
+        return SqlKind::NotDone;
     }
     if is(&[
         SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN,
@@ -94,6 +121,8 @@ fn kind_of(code: &SqlState) -> SqlKind {
         SqlState::CANNOT_CONNECT_NOW,
         SqlState::DATABASE_DROPPED,
         SqlState::IDLE_SESSION_TIMEOUT,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        SqlState::from_code("25P04"), // transaction_timeout
     ]) || class == "08"
     {
         return SqlKind::Going;
@@ -155,7 +184,7 @@ mod tests {
     // C10.2
     #[test]
     fn the_codes_of_the_server_become_the_kinds_of_the_contract() {
-        for code in ["40001", "40P01", "55P03", "23505", "23502"] {
+        for code in ["40001", "40P01", "55P03", "23505", "23502", "22012"] {
             assert_eq!(
                 kind_of(&SqlState::from_code(code)),
                 SqlKind::Again,
@@ -163,13 +192,17 @@ mod tests {
             );
         }
         for code in [
-            "08006", "57P01", "57P02", "57P03", "53300", "25006", "40003",
+            "08006", "57P01", "57P02", "57P03", "53300", "25006", "40003", "25P03", "25P04",
         ] {
             assert_eq!(
                 kind_of(&SqlState::from_code(code)),
                 SqlKind::Going,
                 "{code}"
             );
+        }
+        for code in ["25P02", "26000"] {
+            let found = kind_of(&SqlState::from_code(code));
+            assert_eq!(found, SqlKind::NotDone, "{code}");
         }
         let refused = [
             ("53100", ErrorKind::NotWritten),

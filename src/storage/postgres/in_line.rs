@@ -1,15 +1,18 @@
 //! A commit behind the locks of its rows, in two flights of statements: the first locks and reads the rows, the second
 //! writes them. It also looks up what became of a commit whose answer was lost, and keeps that from taking effect later.
 
+use super::backoff::Backoff;
 use super::committer::{CommitEnd, LostCommit, PgCommitter, Planned, clients_of};
 use super::connection::{Param, SqlKey};
 use super::current::RowsByClient;
 use super::event::ENDS_KEPT;
 use super::failure::{Failure, unavailable};
 use super::load::LoadedClients;
+use super::locked::check_locked;
 use super::pipeline::{Request, all};
 use super::pool::Borrowed;
 use super::seen::encode_seen;
+use super::shared::Shared;
 use super::statements::Statement;
 use super::writes::{remove, renumber, requests};
 use crate::client_id::ClientKey;
@@ -32,6 +35,9 @@ const PREPARED: &[Statement] = &[
     Statement::PutPackages,
     Statement::Note,
 ];
+
+/// So many attempts come without a pause, if the server refuses none: each finds out what the next one needs.
+const AT_ONCE: u64 = 4;
 
 /// A commit that waits for the locks of its rows.
 pub(super) struct InLine<'a> {
@@ -72,22 +78,31 @@ impl<'a> InLine<'a> {
     }
 
     pub(super) async fn commit(mut self, set: &mut ChangeSet) -> CommitEnd {
-        let mut why = None;
-        loop {
+        let (mut why, mut backoff) = (None, Backoff::after_second());
+        for turn in 1_u64.. {
+            let mut is_refused = turn > AT_ONCE;
             match self.attempt(set).await {
                 Ok(Attempt::Ended(end)) => return end,
                 Ok(Attempt::Again) => {}
                 Err(failure) if !failure.may_be_repeated() => {
                     return CommitEnd::Failed(self.known(failure.into_error()), None);
                 }
-                Err(failure) => why = Some(failure.into_error()),
+                Err(failure) => {
+                    why = Some(failure.into_error());
+                    is_refused = true;
+                }
             }
-            if Instant::now() >= self.until {
-                let late = || unavailable("the server does not answer in time");
-                let error = self.known(why.unwrap_or_else(late));
-                return CommitEnd::Failed(error, None);
+            let goes_on = match is_refused {
+                true => backoff.pause(self.until).await,
+                false => Instant::now() < self.until,
+            };
+            if !goes_on {
+                break;
             }
         }
+        let late = || unavailable("the server does not answer in time");
+        let error = self.known(why.unwrap_or_else(late));
+        CommitEnd::Failed(error, None)
     }
 
     /// The error of a commit that is given up.
@@ -111,7 +126,7 @@ impl<'a> InLine<'a> {
             shared.load_settings().await.map_err(Failure::NotSent)?;
         }
         let clients: Vec<_> = self.clients(set).into_iter().collect();
-        let connection = shared.connection(self.until).await?;
+        let connection = shared.connection_to_write(self.until).await?;
         let begun = shared.within(self.until, self.begin(&connection, &clients));
         let loaded = match begun.await {
             Ok(loaded) => loaded,
@@ -168,14 +183,7 @@ impl<'a> InLine<'a> {
     ) -> Result<LoadedClients, Failure> {
         connection.prepare_all(PREPARED).await?;
         let shared = &self.committer.shared;
-        let wait = self
-            .until
-            .saturating_duration_since(Instant::now())
-            .as_millis();
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {}",
-            wait.clamp(1, 1 << 30)
-        );
+        let begin = Shared::begin(self.until);
         let keys: Vec<_> = clients.iter().copied().map(SqlKey).collect();
         let absent: Vec<_> = self.absent.iter().copied().map(SqlKey).collect();
         let versions = absent.iter().map(|_| shared.version().cast_signed());
@@ -183,7 +191,7 @@ impl<'a> InLine<'a> {
         let seen = self.absent.iter().map(|client| encode_seen(*client, &[]));
         let seen = seen.collect::<Result<Vec<_>>>()?;
         let sweep_at = (shared.now() + ENDS_KEPT).0;
-        let mut loaded = None;
+        let (mut locked, mut loaded) = (Vec::new(), None);
         let mut flight: Vec<Request<'_>> = vec![Box::pin(connection.simple(&begin))];
         if !absent.is_empty() {
             flight.push(Box::pin(async {
@@ -193,7 +201,7 @@ impl<'a> InLine<'a> {
             }));
         }
         flight.push(Box::pin(async {
-            connection.run(Statement::Lock, &[&keys]).await?;
+            locked = connection.run(Statement::Lock, &[&keys]).await?;
             Ok(())
         }));
         flight.push(Box::pin(async {
@@ -201,7 +209,9 @@ impl<'a> InLine<'a> {
             Ok(())
         }));
         all(flight).await?;
-        loaded.ok_or_else(|| Failure::NotSent(unavailable("the server gave no answer")))
+        let loaded =
+            loaded.ok_or_else(|| Failure::NotSent(unavailable("the server gave no answer")));
+        loaded.and_then(|loaded| check_locked(&locked, &loaded).map(|()| loaded))
     }
 
     /// Computes the commit from the locked rows, and writes them.
@@ -238,10 +248,11 @@ impl<'a> InLine<'a> {
         let shared = &committer.shared;
         let epoch = shared.settings.load().version;
         shared.counters.groups.fetch_add(1, Ordering::Relaxed);
+        let terms = shared.write_terms(epoch, self.until);
         let written = shared.within(self.until, async {
             let mut flight = Vec::new();
             for (client, write) in &plan.writes {
-                flight.extend(requests(&connection, *client, write, epoch));
+                flight.extend(requests(&connection, *client, write, terms));
             }
             flight.extend(self.fences(&connection, rows, |it| plan.writes.contains_key(&it)));
             flight.push(Box::pin(connection.simple("COMMIT")) as Request<'_>);

@@ -1,6 +1,7 @@
 //! The engine on a PostgreSQL server, which several processes use at once. A client is one row: a commit takes place only
 //! if the row is the one that it started from. Merging is done here, by the same code as for files.
 
+mod backoff;
 mod batch;
 mod body;
 mod cache;
@@ -21,6 +22,7 @@ mod lasting;
 mod load;
 mod load_batch;
 mod load_queue;
+mod locked;
 mod migrate;
 mod pages;
 mod pipeline;
@@ -46,6 +48,7 @@ mod times;
 #[cfg(feature = "postgres-tls")]
 mod tls;
 mod touches;
+mod write_terms;
 mod writes;
 
 #[cfg(feature = "torture")]

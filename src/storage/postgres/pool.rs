@@ -1,6 +1,7 @@
 //! The connections of one process. A request has one to itself until it ends. Connections whose state is not known are
 //! dropped.
 
+use super::backoff::Backoff;
 use super::connection::{Connection, Connector};
 use super::failure::{Failure, unavailable};
 use std::ops::Deref;
@@ -8,21 +9,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-/// How long the first pause between two attempts to connect is.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// How long a pause between two attempts to connect is at most.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Pool {
     connector: Arc<Connector>,
     permits: Arc<Semaphore>,
+    /// For those that write: nearly all. While the server confirms no commit, the others still read.
+    writing: Arc<Semaphore>,
     /// For the connections that are kept for longer: a part of all.
     kept: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
     /// Since when every attempt to connect has failed.
     down_since: Mutex<Option<Instant>>,
     is_closed: AtomicBool,
+    /// How long a connection that was given up keeps its place at most.
+    patience: Mutex<Duration>,
+}
+
+/// How long a connection that was given up keeps its place at first. The server may carry out for longer what was sent: it may
+/// wait for a standby. Without a bound no other server could be reached while the old one is silent.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How much longer it may become, while no commit succeeds.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(320);
+
+fn busy() -> Failure {
+    Failure::NotSent(unavailable("all connections to the server are in use"))
 }
 
 /// A connection that one request uses. It goes back to the pool by [`give_back`](Self::give_back) only.
@@ -31,6 +42,7 @@ pub(super) struct Borrowed {
     connection: Connection,
     /// `None` of a connection beside those of the pool.
     permit: Option<OwnedSemaphorePermit>,
+    writing: Option<OwnedSemaphorePermit>,
     /// Of a connection that is kept for longer.
     kept: Option<OwnedSemaphorePermit>,
 }
@@ -41,19 +53,20 @@ impl Pool {
         Arc::new(Self {
             connector: Arc::new(connector),
             permits: Arc::new(Semaphore::new(connections.max(1))),
+            writing: Arc::new(Semaphore::new((connections - connections / 8).max(1))),
             kept: Arc::new(Semaphore::new(kept)),
             idle: Mutex::default(),
             down_since: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            patience: Mutex::new(PATIENCE),
         })
     }
 
     /// A connection, as soon as there is one.
     pub(super) async fn get(self: &Arc<Self>, until: Instant) -> Result<Borrowed, Failure> {
         let permit = timeout_at(until, self.permits.clone().acquire_owned()).await;
-        let busy = || Failure::NotSent(unavailable("all connections to the server are in use"));
         let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::after_first();
         loop {
             if let Some(connection) = self.take_idle() {
                 return Ok(self.lend(connection, permit));
@@ -65,15 +78,24 @@ impl Pool {
                 }
                 Err(failure) => {
                     self.down_since().get_or_insert_with(Instant::now);
-                    let next = Instant::now() + pause;
-                    if next >= until || !failure.may_be_repeated() {
+                    if !failure.may_be_repeated() || !backoff.pause(until).await {
                         return Err(failure);
                     }
-                    sleep_until(next).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
+    }
+
+    /// A connection for a commit, as soon as there is one.
+    pub(super) async fn get_to_write(
+        self: &Arc<Self>,
+        until: Instant,
+    ) -> Result<Borrowed, Failure> {
+        let permit = timeout_at(until, self.writing.clone().acquire_owned()).await;
+        let writing = permit.map_err(|_| busy())?.map_err(|_| busy())?;
+        let mut connection = self.get(until).await?;
+        connection.writing = Some(writing);
+        Ok(connection)
     }
 
     /// A connection beside those of the pool, for maintenance: it must not keep requests from theirs.
@@ -83,6 +105,7 @@ impl Pool {
             pool: self.clone(),
             connection,
             permit: None,
+            writing: None,
             kept: None,
         })
     }
@@ -103,6 +126,7 @@ impl Pool {
             pool: self.clone(),
             connection,
             permit: Some(permit),
+            writing: None,
             kept: None,
         }
     }
@@ -128,6 +152,15 @@ impl Pool {
         down.unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes that the server takes commits.
+    pub(super) fn has_written(&self) {
+        *self.patience() = PATIENCE;
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Duration> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends the idle connections, and those in use as they come back.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
@@ -143,6 +176,7 @@ impl Borrowed {
             pool,
             connection,
             permit,
+            writing,
             kept,
         } = self;
         // The server has answered.
@@ -152,7 +186,7 @@ impl Borrowed {
             let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(connection);
         }
-        drop((permit, kept));
+        drop((permit, writing, kept));
     }
 
     /// Gives the connection back after a statement outside transactions failed, unless it is of no more use.
@@ -163,14 +197,31 @@ impl Borrowed {
         }
     }
 
-    /// Gives up the connection, and all that are idle: the server does not answer, or is not the one that it was.
+    /// Gives up the connection, and all that are idle: the server does not answer, or is not the one that it was. The
+    /// connection keeps its place for a while if it has not ended: the server may still be at work for it.
     pub(super) fn give_up(self) {
-        let mut idle = self
-            .pool
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let Self {
+            pool,
+            connection,
+            permit,
+            writing,
+            kept,
+        } = self;
+        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.clear();
+        drop(idle);
+        if permit.is_none() || connection.is_closed() {
+            return;
+        }
+        tokio::spawn(async move {
+            let patience = *pool.patience();
+            if !connection.end_within(patience).await {
+                let longer = (patience * 2).min(LONGEST_PATIENCE);
+                let mut patience = pool.patience();
+                *patience = longer.max(*patience);
+            }
+            drop((permit, writing, kept));
+        });
     }
 }
 

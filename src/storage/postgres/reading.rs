@@ -1,5 +1,6 @@
 //! Requests that change nothing, or that may take effect twice. They are repeated if the connection is lost.
 
+use super::backoff::Backoff;
 use super::failure::Failure;
 use super::pool::Borrowed;
 use super::shared::Shared;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 pub(super) struct Reading<'a> {
     pub(super) shared: &'a Shared,
     pub(super) until: Instant,
+    pub(super) backoff: Backoff,
 }
 
 impl Reading<'_> {
@@ -19,8 +21,8 @@ impl Reading<'_> {
     }
 
     /// The answer to an attempt. `None` if there is to be another one.
-    pub(super) fn end<T>(
-        &self,
+    pub(super) async fn end<T>(
+        &mut self,
         connection: Borrowed,
         answer: Result<T, Failure>,
     ) -> Result<Option<T>> {
@@ -31,7 +33,7 @@ impl Reading<'_> {
             }
             Err(failure) => {
                 connection.after(&failure);
-                match failure.may_be_repeated() && Instant::now() < self.until {
+                match failure.may_be_repeated() && self.backoff.pause(self.until).await {
                     true => Ok(None),
                     false => Err(failure.into_error()),
                 }
@@ -52,9 +54,10 @@ pub(super) use read;
 /// The same until some moment.
 macro_rules! read_until {
     ($shared:expr, $until:expr, |$connection:ident| $request:expr) => {{
-        let reading = $crate::storage::postgres::reading::Reading {
+        let mut reading = $crate::storage::postgres::reading::Reading {
             shared: $shared,
             until: $until,
+            backoff: $crate::storage::postgres::backoff::Backoff::after_second(),
         };
         loop {
             let $connection = match reading.connection().await {
@@ -62,7 +65,7 @@ macro_rules! read_until {
                 Err(error) => break Err(error),
             };
             let answer = reading.shared.within(reading.until, $request).await;
-            match reading.end($connection, answer) {
+            match reading.end($connection, answer).await {
                 Ok(Some(answer)) => break Ok(answer),
                 Ok(None) => {}
                 Err(error) => break Err(error),

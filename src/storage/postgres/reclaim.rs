@@ -7,10 +7,11 @@ use super::current::RowsByClient;
 use super::failure::Failure;
 use super::pages::all_clients;
 use super::pipeline::{Request, all};
-use super::reading::read;
+use super::reading::{read, read_until};
 use super::row_edit::{ClientWrite, PlanTerms, RowEdit};
-use super::shared::lock;
+use super::shared::{Shared, lock};
 use super::statements::Statement;
+use super::write_terms::WriteTerms;
 use super::writes::requests;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -82,12 +83,15 @@ impl PgCommitter {
 
     /// Writes a row in place of the one that it was made from, or does nothing if that was changed.
     async fn replace(&self, client: ClientKey, write: &ClientWrite) -> Result<()> {
-        let epoch = self.shared.settings.load().version;
-        let replaced = read!(&self.shared, |connection| replace_on(
+        let shared = &self.shared;
+        let epoch = shared.settings.load().version;
+        let until = shared.deadline();
+        let begin = Shared::begin(until);
+        let replaced = read_until!(shared, until, |connection| replace_on(
             &connection,
             client,
             write,
-            epoch
+            (shared.write_terms(epoch, until), &begin)
         ));
         lock(&self.shared.cache).remove(client);
         replaced
@@ -161,7 +165,7 @@ async fn replace_on(
     connection: &Connection,
     client: ClientKey,
     write: &ClientWrite,
-    epoch: u64,
+    (terms, begin): (WriteTerms, &str),
 ) -> Result<(), Failure> {
     connection
         .prepare_all(&[
@@ -170,8 +174,8 @@ async fn replace_on(
             Statement::DropPackages,
         ])
         .await?;
-    let mut flight: Vec<Request<'_>> = vec![Box::pin(connection.simple("BEGIN"))];
-    flight.extend(requests(connection, client, write, epoch));
+    let mut flight: Vec<Request<'_>> = vec![Box::pin(connection.simple(begin))];
+    flight.extend(requests(connection, client, write, terms));
     flight.push(Box::pin(connection.simple("COMMIT")));
     match all(flight).await {
         // Somebody else has changed it, or the settings.

@@ -12,6 +12,7 @@ use super::reclaim_state::ReclaimState;
 use super::rules::PostgresRules;
 use super::sweep_state::SweepState;
 use super::sweep_times::SweepTimes;
+use super::write_terms::WriteTerms;
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,10 +64,38 @@ pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store is closed")
 }
 
+/// The time until a moment, for the server: at least a millisecond, since none would be no limit.
+fn left_millis(until: Instant) -> i64 {
+    let left = until.saturating_duration_since(Instant::now()).as_millis();
+    i64::try_from(left).unwrap_or(i64::MAX).clamp(1, 1 << 30)
+}
+
 impl Shared {
     /// Until when a request that begins now waits for the server.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.rules.server.deadline
+    }
+
+    /// Under which conditions rows are written by a request that waits until this moment. A statement that comes later, on a
+    /// connection that was given up, writes nothing: the moment that it states for what it ends would be long past.
+    pub(super) fn write_terms(&self, epoch: u64, until: Instant) -> WriteTerms {
+        let left = left_millis(until);
+        WriteTerms {
+            epoch,
+            until: self.heard.server_time().saturating_add(left),
+        }
+    }
+
+    /// Begins a transaction that locks rows. Neither it nor its locks outlast the request by much, even if this process
+    /// falls silent.
+    pub(super) fn begin(until: Instant) -> String {
+        let left = left_millis(until);
+        // The answer has to arrive in time.
+        let wait = (left * 3 / 4).max(1);
+        format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {wait}; \
+             SET LOCAL idle_in_transaction_session_timeout = {left}"
+        )
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
@@ -81,6 +110,12 @@ impl Shared {
     pub(super) async fn connection(&self, until: Instant) -> Result<Borrowed, Failure> {
         self.check_open().map_err(Failure::Refused)?;
         self.pool.get(until).await
+    }
+
+    /// A connection for a commit, until this moment.
+    pub(super) async fn connection_to_write(&self, until: Instant) -> Result<Borrowed, Failure> {
+        self.check_open().map_err(Failure::Refused)?;
+        self.pool.get_to_write(until).await
     }
 
     pub(super) fn version(&self) -> u64 {

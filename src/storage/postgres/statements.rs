@@ -82,22 +82,39 @@ const PLACE: &str = "INSERT INTO {s}cloakroom_client (client, version, past, see
 const LOCK: &str =
     "SELECT client FROM {s}cloakroom_client WHERE client = ANY($1) ORDER BY client FOR UPDATE";
 
+/// The epoch, unless it is later than `$11`, in the server's time. Sets for how long the statement waits for locks, so that
+/// the answer arrives before that. It holds until the end of the transaction, so it passes a connection pooler.
+macro_rules! epoch_in_time {
+    () => {
+        concat!(
+            "(SELECT epoch FROM {s}cloakroom_meta WHERE one = 1",
+            " AND $11 > (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            " AND set_config('lock_timeout', least(1000000000, greatest(1, ($11 -",
+            " (extract(epoch FROM clock_timestamp()) * 1000)::bigint) * 3 / 4))::text, true) IS NOT NULL)"
+        )
+    };
+}
+
 macro_rules! found {
     () => {
-        "INSERT INTO {s}cloakroom_client \
-         (client, version, past, seen, body, ended, owners, sweep_at, spilled) \
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 \
-         FROM {s}cloakroom_meta WHERE one = 1 AND epoch = $10 \
-         ON CONFLICT (client) DO NOTHING RETURNING client"
+        concat!(
+            "INSERT INTO {s}cloakroom_client",
+            " (client, version, past, seen, body, ended, owners, sweep_at, spilled)",
+            " SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE ",
+            epoch_in_time!(),
+            " = $10 ON CONFLICT (client) DO NOTHING RETURNING client"
+        )
     };
 }
 
 macro_rules! change {
     () => {
-        "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4, body = $5, ended = $6, \
-         owners = $7, sweep_at = $8, spilled = $9 \
-         WHERE client = $1 AND version = $11 AND seen = $12 \
-         AND (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 RETURNING client"
+        concat!(
+            "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4, body = $5, ended = $6,",
+            " owners = $7, sweep_at = $8, spilled = $9 WHERE client = $1 AND version = $12 AND seen = $13 AND ",
+            epoch_in_time!(),
+            " = $10 RETURNING client"
+        )
     };
 }
 
@@ -123,42 +140,62 @@ const FOUND: &str = found!();
 
 const CHANGE: &str = change!();
 
-const FOUND_LARGE: &str = large!(found!(), "$11", "$12");
+const FOUND_LARGE: &str = large!(found!(), "$12", "$13");
 
-const CHANGE_LARGE: &str = large!(change!(), "$13", "$14");
+const CHANGE_LARGE: &str = large!(change!(), "$14", "$15");
 
-const FOUND_MANY: &str = "INSERT INTO {s}cloakroom_client \
-     (client, version, past, seen, body, ended, owners, sweep_at, spilled) \
-     SELECT w.client, w.version, w.past, w.seen, w.body, w.ended, w.owners::bytea[], w.sweep_at, w.spilled \
-     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-     AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled) \
-     WHERE (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 ORDER BY w.client \
-     ON CONFLICT (client) DO NOTHING RETURNING client";
+const FOUND_MANY: &str = concat!(
+    "INSERT INTO {s}cloakroom_client",
+    " (client, version, past, seen, body, ended, owners, sweep_at, spilled)",
+    " SELECT w.client, w.version, w.past, w.seen, w.body, w.ended, w.owners::bytea[], w.sweep_at, w.spilled",
+    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    " AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled) WHERE ",
+    epoch_in_time!(),
+    " = $10 ORDER BY w.client ON CONFLICT (client) DO NOTHING RETURNING client"
+);
 
 /// Waits for no lock: a row that is locked is left as it is.
-const CHANGE_MANY: &str = "WITH held AS (SELECT w.* \
-     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $11, $12) \
-     AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled, replaced, seen_before) \
-     JOIN {s}cloakroom_client c ON c.client = w.client \
-     WHERE c.version = w.replaced AND c.seen = w.seen_before \
-     AND (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 FOR UPDATE OF c SKIP LOCKED) \
-     UPDATE {s}cloakroom_client c SET version = h.version, past = h.past, seen = h.seen, body = h.body, \
-     ended = h.ended, owners = h.owners::bytea[], sweep_at = h.sweep_at, spilled = h.spilled \
-     FROM held h WHERE c.client = h.client RETURNING c.client";
+const CHANGE_MANY: &str = concat!(
+    "WITH held AS (SELECT w.*",
+    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $13)",
+    " AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled, replaced, seen_before)",
+    " JOIN {s}cloakroom_client c ON c.client = w.client",
+    " WHERE c.version = w.replaced AND c.seen = w.seen_before AND ",
+    epoch_in_time!(),
+    " = $10 FOR UPDATE OF c SKIP LOCKED)",
+    " UPDATE {s}cloakroom_client c SET version = h.version, past = h.past, seen = h.seen, body = h.body,",
+    " ended = h.ended, owners = h.owners::bytea[], sweep_at = h.sweep_at, spilled = h.spilled",
+    " FROM held h WHERE c.client = h.client RETURNING c.client"
+);
 
-/// Within a transaction, what must not be written is an error, so that nothing of the transaction is.
-const INSERT: &str = "INSERT INTO {s}cloakroom_client \
-     (client, version, past, seen, body, ended, owners, sweep_at, spilled) \
-     VALUES ($1, CASE WHEN (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 THEN $2 END, \
-     $3, $4, $5, $6, $7, $8, $9)";
+/// A statement of a transaction that is an error if it writes no row, so that nothing of the transaction takes place. What
+/// it does must be a `RETURNING` statement.
+macro_rules! one_row {
+    ($write:expr) => {
+        concat!("WITH done AS (", $write, ") SELECT 1 / count(*) FROM done")
+    };
+}
 
-const REPLACE: &str = "UPDATE {s}cloakroom_client SET \
-     version = CASE WHEN (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 THEN $2 END, \
-     past = $3, seen = $4, body = $5, ended = $6, owners = $7, sweep_at = $8, spilled = $9 \
-     WHERE client = $1 AND version = $11 AND seen = $12";
+/// Within a transaction, what must not be written is an error, too.
+const INSERT: &str = concat!(
+    "INSERT INTO {s}cloakroom_client",
+    " (client, version, past, seen, body, ended, owners, sweep_at, spilled)",
+    " VALUES ($1, CASE WHEN ",
+    epoch_in_time!(),
+    " = $10 THEN $2 END, $3, $4, $5, $6, $7, $8, $9)"
+);
 
-const REMOVE: &str = "DELETE FROM {s}cloakroom_client WHERE client = $1 AND version = $2 AND seen = $3 \
-     RETURNING spilled";
+const REPLACE: &str = one_row!(concat!(
+    "UPDATE {s}cloakroom_client SET version = CASE WHEN ",
+    epoch_in_time!(),
+    " = $10 THEN $2 END,",
+    " past = $3, seen = $4, body = $5, ended = $6, owners = $7, sweep_at = $8, spilled = $9",
+    " WHERE client = $1 AND version = $12 AND seen = $13 RETURNING client"
+));
+
+const REMOVE: &str = one_row!(
+    "DELETE FROM {s}cloakroom_client WHERE client = $1 AND version = $2 AND seen = $3 RETURNING client"
+);
 
 const PUT_PACKAGES: &str = "INSERT INTO {s}cloakroom_package (client, place, body) \
      SELECT $1, n.place, n.body FROM unnest($2, $3) AS n(place, body) \
@@ -167,11 +204,16 @@ const PUT_PACKAGES: &str = "INSERT INTO {s}cloakroom_package (client, place, bod
 const DROP_PACKAGES: &str =
     "DELETE FROM {s}cloakroom_package WHERE client = $1 AND place = ANY($2)";
 
-const TOUCH: &str = "UPDATE {s}cloakroom_client c SET seen = t.seen FROM unnest($1, $2, $3) AS t(client, old, seen) \
-     WHERE c.client = t.client AND c.seen = t.old RETURNING c.client";
+/// Waits for no lock: a row that is locked is left as it is.
+const TOUCH: &str = "WITH held AS (SELECT c.client, t.seen FROM unnest($1, $2, $3) AS t(client, old, seen) \
+     JOIN {s}cloakroom_client c ON c.client = t.client WHERE c.seen = t.old \
+     ORDER BY c.client FOR UPDATE OF c SKIP LOCKED) \
+     UPDATE {s}cloakroom_client c SET seen = h.seen FROM held h WHERE c.client = h.client RETURNING c.client";
 
-const NOTE: &str = "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4 \
-     WHERE client = $1 AND version = $5 AND seen = $6 RETURNING spilled";
+const NOTE: &str = one_row!(
+    "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4 \
+     WHERE client = $1 AND version = $5 AND seen = $6 RETURNING client"
+);
 
 const PAGE: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
      FROM {s}cloakroom_client WHERE body IS NOT NULL AND client > $1 ORDER BY client LIMIT $2";
@@ -216,8 +258,8 @@ const LEASE: &str = "INSERT INTO {s}cloakroom_lease AS l (what, holder, until) V
 
 const END_LEASE: &str = "UPDATE {s}cloakroom_lease SET until = 0 WHERE what = 1 AND holder = $1";
 
-/// The parameters of a row, and the epoch.
-const COLUMNS: usize = 10;
+/// The parameters of a row, the epoch, and until when it may be written.
+const COLUMNS: usize = 11;
 
 /// The same, then the version and the times that are replaced, then the large packages.
 const ROW: &[Type] = &[
@@ -230,6 +272,7 @@ const ROW: &[Type] = &[
     Type::BYTEA_ARRAY,
     Type::INT8,
     Type::INT4,
+    Type::INT8,
     Type::INT8,
     Type::INT8,
     Type::BYTEA,
@@ -248,6 +291,7 @@ const NEW_LARGE_ROW: &[Type] = &[
     Type::INT8,
     Type::INT4,
     Type::INT8,
+    Type::INT8,
     Type::BYTEA_ARRAY,
     Type::BYTEA_ARRAY,
 ];
@@ -263,6 +307,7 @@ const MANY_ROWS: &[Type] = &[
     Type::TEXT_ARRAY,
     Type::INT8_ARRAY,
     Type::INT4_ARRAY,
+    Type::INT8,
     Type::INT8,
     Type::INT8_ARRAY,
     Type::BYTEA_ARRAY,

@@ -6,6 +6,7 @@ use super::current::RowsByClient;
 use super::event::ServerEvent;
 use super::failure::Failure;
 use super::load::LoadedClients;
+use super::locked::{came_meanwhile, check_locked};
 use super::pipeline::{Request, all};
 use super::reading::read;
 use super::seen::encode_seen;
@@ -101,11 +102,12 @@ impl Shared {
     ) -> Result<LoadedClients, Failure> {
         connection.prepare_all(PREPARED).await?;
         let keys: Vec<_> = clients.iter().copied().map(SqlKey).collect();
-        let mut loaded = LoadedClients::new();
+        let (mut locked, mut loaded) = (Vec::new(), LoadedClients::new());
+        let begin = Self::begin(self.deadline());
         let flight: Vec<Request<'_>> = vec![
-            Box::pin(connection.simple("BEGIN ISOLATION LEVEL READ COMMITTED")),
+            Box::pin(connection.simple(&begin)),
             Box::pin(async {
-                connection.run(Statement::Lock, &[&keys]).await?;
+                locked = connection.run(Statement::Lock, &[&keys]).await?;
                 Ok(())
             }),
             Box::pin(async {
@@ -113,7 +115,8 @@ impl Shared {
                 Ok(())
             }),
         ];
-        if let Err(failure) = all(flight).await {
+        let begun = all(flight).await;
+        if let Err(failure) = begun.and_then(|()| check_locked(&locked, &loaded)) {
             return Err(end_transaction(connection, failure).await);
         }
         let event = ServerEvent {
@@ -132,7 +135,10 @@ impl Shared {
                 && let Some(row) = &mut newest.stored
             {
                 keys.push(SqlKey(client));
-                let seen = encode_seen(client, &newest.seen)?;
+                let seen = match encode_seen(client, &newest.seen) {
+                    Ok(seen) => seen,
+                    Err(error) => return Err(end_transaction(connection, error.into()).await),
+                };
                 before.push(std::mem::replace(&mut row.seen, seen.clone()));
                 after.push(seen);
                 newest.show_times();
@@ -140,19 +146,22 @@ impl Shared {
             noted.push((client, Ok(rows)));
         }
         let params: [Param<'_>; 3] = [&keys, &before, &after];
+        let mut written = Vec::new();
         let flight: Vec<Request<'_>> = vec![
             Box::pin(async {
-                connection.run(Statement::Touch, &params).await?;
+                written = connection.run(Statement::Touch, &params).await?;
                 Ok(())
             }),
             Box::pin(connection.simple("COMMIT")),
         ];
         all(flight).await?;
-        for (client, rows) in &noted {
-            if let Ok(rows) = rows {
-                self.hear(*client, rows);
-            }
+        if written.len() < keys.len() {
+            return Err(came_meanwhile());
         }
+        let known = noted
+            .iter()
+            .filter_map(|(client, rows)| Some((client, rows.as_ref().ok()?)));
+        known.for_each(|(client, rows)| self.hear(*client, rows));
         Ok(noted)
     }
 

@@ -7,6 +7,7 @@ use super::load::column;
 use super::pipeline::Request;
 use super::row_edit::ClientWrite;
 use super::statements::Statement;
+use super::write_terms::WriteTerms;
 use crate::client_id::ClientKey;
 use crate::error::Result as Checked;
 use bytes::Bytes;
@@ -45,10 +46,10 @@ pub(super) async fn write_row(
     connection: &Connection,
     statement: Statement,
     (write, spilled): (&ClientRowWrite<'_>, &BTreeMap<Vec<u8>, Bytes>),
-    epoch: u64,
+    terms: WriteTerms,
 ) -> Result<usize, Failure> {
     let row = write.row;
-    let (version, epoch) = (row.version.cast_signed(), epoch.cast_signed());
+    let (version, epoch) = (row.version.cast_signed(), terms.epoch.cast_signed());
     let (key, body) = (SqlKey(write.client), row.body.as_deref());
     let mut params: Vec<Param<'_>> = vec![
         &key,
@@ -61,6 +62,7 @@ pub(super) async fn write_row(
         &row.sweep_at,
         &write.spilled,
         &epoch,
+        &terms.until,
     ];
     let replaced = write.base.map_or(0, |base| base.version.cast_signed());
     if let Some(base) = write.base {
@@ -83,7 +85,7 @@ pub(super) async fn write_many(
     connection: &Connection,
     statement: Statement,
     writes: &[ClientRowWrite<'_>],
-    epoch: u64,
+    terms: WriteTerms,
 ) -> Result<BTreeSet<ClientKey>, Failure> {
     let rows = || writes.iter().map(|write| write.row);
     let clients: Vec<_> = writes.iter().map(|write| SqlKey(write.client)).collect();
@@ -97,9 +99,19 @@ pub(super) async fn write_many(
         .collect();
     let sweep_at: Vec<_> = rows().map(|row| row.sweep_at).collect();
     let spilled: Vec<_> = writes.iter().map(|write| write.spilled).collect();
-    let epoch = epoch.cast_signed();
+    let epoch = terms.epoch.cast_signed();
     let mut params: Vec<Param<'_>> = vec![
-        &clients, &versions, &past, &seen, &bodies, &ended, &owners, &sweep_at, &spilled, &epoch,
+        &clients,
+        &versions,
+        &past,
+        &seen,
+        &bodies,
+        &ended,
+        &owners,
+        &sweep_at,
+        &spilled,
+        &epoch,
+        &terms.until,
     ];
     let base = || writes.iter().filter_map(|write| write.base);
     let replaced: Vec<_> = base().map(|base| base.version.cast_signed()).collect();
@@ -134,7 +146,7 @@ pub(super) fn requests<'a>(
     connection: &'a Connection,
     client: ClientKey,
     write: &'a ClientWrite,
-    epoch: u64,
+    terms: WriteTerms,
 ) -> Vec<Request<'a>> {
     let mut requests: Vec<Request<'a>> = Vec::new();
     match (&write.base.stored, &write.rows.stored) {
@@ -148,7 +160,7 @@ pub(super) fn requests<'a>(
             if let Some(row) = ClientRowWrite::new(client, &write.base, &write.rows) {
                 requests.push(Box::pin(async move {
                     let apart = BTreeMap::new();
-                    write_row(connection, statement, (&row, &apart), epoch).await?;
+                    write_row(connection, statement, (&row, &apart), terms).await?;
                     Ok(())
                 }));
             }

@@ -16,6 +16,7 @@ mod batches;
 mod commands;
 mod encryption;
 mod histories;
+mod locks;
 mod outages;
 mod place;
 mod places;
