@@ -297,6 +297,7 @@ impl Storage for PostgresEngine {
         let _held = Answer::later(ended).wait();
         self.shared.pool.close();
         self.runtime.stop();
+        self.touches.close();
         match settled {
             Err(error) if error.kind() != ErrorKind::Closed => Err(error),
             _ => Ok(()),

@@ -5,7 +5,7 @@ use super::connection::{Connection, Param, SqlKey};
 use super::failure::Failure;
 use super::load::column;
 use super::pipeline::{Request, all};
-use super::reading::read;
+use super::reading::read_until;
 use super::seen::encode_seen;
 use super::shared::{Shared, lock};
 use super::statements::Statement;
@@ -23,8 +23,10 @@ use tokio::sync::Notify;
 const WAITING: usize = 65_536;
 /// How many clients one statement concerns at most.
 const BATCH: usize = 256;
-/// How often a batch is tried again at most with newer rows.
-const ROUNDS: usize = 8;
+/// How often a batch is tried again at most with newer rows, until others come in between.
+const ROUNDS: u32 = 8;
+/// The pause before the third round. Those before later ones are longer.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
 /// How long a batch waits after the server could not be reached.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -40,6 +42,7 @@ struct TouchQueue {
     next: Vec<WaitingTouch>,
     /// The batch that is being written.
     claimed: Vec<Touch>,
+    is_closed: bool,
 }
 
 struct WaitingTouch {
@@ -55,6 +58,13 @@ struct TouchedClient {
 }
 
 impl WaitingTouch {
+    /// Answers whoever waits that nothing is known yet.
+    fn leave(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(TouchOutcome::Unknown);
+        }
+    }
+
     fn reply(self, outcome: TouchOutcome) {
         if let Some(reply) = self.reply {
             let _ = reply.send(outcome);
@@ -66,7 +76,7 @@ impl PendingTouches {
     /// Sends an access.
     pub(super) fn add(&self, touch: Touch, reply: Option<oneshot::Sender<TouchOutcome>>) -> bool {
         let mut waiting = lock(&self.waiting);
-        let fits = waiting.next.len() < WAITING;
+        let fits = waiting.next.len() < WAITING && !waiting.is_closed;
         if fits {
             waiting.next.push(WaitingTouch { touch, reply });
             drop(waiting);
@@ -105,13 +115,28 @@ impl PendingTouches {
         batch
     }
 
+    /// Puts accesses back that are not written yet. Nobody waits for them any longer: a request must not wait for as long as
+    /// the server is away, or as another transaction locks the row.
     fn put_back(&self, batch: BTreeMap<ClientKey, TouchedClient>) {
         let mut waiting = lock(&self.waiting);
         let again = batch.into_values().flat_map(|it| it.touches);
         let mut all: Vec<_> = again.collect();
+        all.iter_mut().for_each(WaitingTouch::leave);
         all.append(&mut waiting.next);
         waiting.next = all;
         waiting.claimed.clear();
+    }
+
+    /// Answers those who wait. Their accesses are written as soon as that is possible.
+    fn leave_all(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.next.iter_mut().for_each(WaitingTouch::leave);
+    }
+
+    /// Takes no more accesses, and answers those who wait. Nothing is written afterwards.
+    pub(super) fn close(&self) {
+        lock(&self.waiting).is_closed = true;
+        self.leave_all();
     }
 
     fn is_empty(&self) -> bool {
@@ -141,10 +166,16 @@ impl PendingTouches {
                 it.known = lock(&shared.cache).get(*client);
             }
             match write(&shared, &mut batch).await {
-                Ok(()) => lock(&self.waiting).claimed.clear(),
+                Ok(()) if batch.is_empty() => lock(&self.waiting).claimed.clear(),
+                // Others lock their rows.
+                Ok(()) => {
+                    self.put_back(batch);
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "accesses are not recorded yet");
                     self.put_back(batch);
+                    self.leave_all();
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -153,9 +184,11 @@ impl PendingTouches {
     }
 }
 
-/// Writes the accesses of clients. Those that are written leave the batch.
+/// Writes the accesses of clients. Those that are written leave the batch. The others have changed all the time, or are locked.
 async fn write(shared: &Shared, batch: &mut BTreeMap<ClientKey, TouchedClient>) -> Result<()> {
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        // The first round starts from known rows, the second from the newest ones.
+        tokio::time::sleep(BETWEEN_ROUNDS * round.saturating_sub(1)).await;
         let unknown = batch.iter().filter(|(_, it)| it.known.is_none());
         let unknown: Vec<_> = unknown.map(|(client, _)| *client).collect();
         let mut newest = BTreeSet::new();
@@ -194,15 +227,6 @@ async fn write(shared: &Shared, batch: &mut BTreeMap<ClientKey, TouchedClient>) 
         if batch.is_empty() {
             return Ok(());
         }
-    }
-    let left = std::mem::take(batch);
-    let count = left.len() as u64;
-    shared
-        .counters
-        .lost_touches
-        .fetch_add(count, Ordering::Relaxed);
-    for it in left.into_values().flat_map(|it| it.touches) {
-        it.reply(TouchOutcome::Unknown);
     }
     Ok(())
 }
@@ -323,18 +347,28 @@ async fn send(
     });
     let after: Vec<&[u8]> = after.collect();
     let params: [Param<'_>; 3] = [&clients, &before, &after];
-    read!(shared, |connection| send_on(&connection, &params))
+    let until = shared.deadline();
+    let begin = format!(
+        "{}; SET LOCAL synchronous_commit = off",
+        Shared::begin(until)
+    );
+    read_until!(shared, until, |connection| send_on(
+        &connection,
+        &begin,
+        &params
+    ))
 }
 
 /// Writing the same times twice changes nothing, so a lost answer is no loss: the times are merged again.
 async fn send_on(
     connection: &Connection,
+    begin: &str,
     params: &[Param<'_>],
 ) -> Result<BTreeSet<ClientKey>, Failure> {
     connection.prepare_all(&[Statement::Touch]).await?;
     let mut written = Vec::new();
     let flight: Vec<Request<'_>> = vec![
-        Box::pin(connection.simple("BEGIN; SET LOCAL synchronous_commit = off")),
+        Box::pin(connection.simple(begin)),
         Box::pin(async {
             written = connection.run(Statement::Touch, params).await?;
             Ok(())
@@ -347,4 +381,50 @@ async fn send_on(
         Ok(client)
     });
     Ok(written.collect::<Result<_>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block_on::block_on;
+    use crate::clock::Timestamp;
+    use crate::storage::{ContainerId, SessionRef, TouchAt, Version};
+
+    fn touch() -> Touch {
+        Touch {
+            session: SessionRef {
+                container: ContainerId::UNNAMED,
+                client: ClientKey::from_bytes([1; 16]),
+                incarnation: Version(1),
+            },
+            since: super::super::event::mark(0, 0),
+            at: TouchAt {
+                time: Timestamp(0),
+                slack: Duration::ZERO,
+                founded: None,
+            },
+        }
+    }
+
+    // C10.2: nobody waits for as long as the server is away.
+    #[test]
+    fn accesses_that_are_put_back_keep_nobody_waiting() {
+        let touches = PendingTouches::default();
+        let (reply, answer) = oneshot::channel();
+        assert!(touches.add(touch(), Some(reply)));
+        touches.put_back(touches.claim());
+        assert_eq!(block_on(answer), Ok(TouchOutcome::Unknown));
+        assert_eq!(touches.under_way(|_| true).len(), 1, "it is not lost");
+    }
+
+    // C10.2
+    #[test]
+    fn accesses_of_a_closed_engine_keep_nobody_waiting() {
+        let touches = PendingTouches::default();
+        let (reply, answer) = oneshot::channel();
+        assert!(touches.add(touch(), Some(reply)));
+        touches.close();
+        assert_eq!(block_on(answer), Ok(TouchOutcome::Unknown));
+        assert!(!touches.add(touch(), None));
+    }
 }
