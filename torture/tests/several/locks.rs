@@ -207,43 +207,6 @@ fn a_commit_that_is_given_up_waits_for_no_lock_at_the_server() {
     assert_eq!(get(&remote.store, &id), Some(0));
 }
 
-// C4.8, C10.3: the moment that it states for what it ends would be long past.
-#[test]
-fn a_commit_that_arrives_after_its_deadline_does_nothing() {
-    let Some(remote) = Remote::new(Duration::from_secs(1)) else {
-        return;
-    };
-    let other = remote.other();
-    let id = remote.visitor();
-    // Afterwards the statement is prepared.
-    put(&remote.store, &id, 0);
-    let txn = remote.store.begin().unwrap();
-    let session = txn.session(&id).unwrap();
-    assert!(session.exists().unwrap());
-    session.pkg("p").insert("n", 7_u64).unwrap();
-    remote.proxy.requests(Passage::Held);
-    let error = txn.commit().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
-    let Remote {
-        proxy,
-        store,
-        database,
-    } = remote;
-    // Ends its side of the connections. What it had sent is on its way.
-    drop(store);
-    proxy.open();
-    until("all has arrived", || proxy.connections() == 0);
-    // Another database's connections are not counted, nor those of the other process.
-    drop(other);
-    until("all is carried out", || {
-        let count = "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        database.sql(count).trim() == "0"
-    });
-    let there = self::store(&database.url(), Duration::from_secs(5));
-    assert_eq!(get(&there, &id), Some(0));
-}
-
 // C10.2
 #[test]
 fn an_access_to_a_locked_row_delays_no_other() {
@@ -277,7 +240,7 @@ fn an_access_to_a_locked_row_delays_no_other() {
 // C10.2
 #[test]
 fn a_commit_that_the_server_refuses_is_repeated_with_pauses() {
-    let Some(remote) = Remote::new(Duration::from_secs(1)) else {
+    let Some(remote) = Remote::new(Duration::from_secs(3)) else {
         return;
     };
     let id = remote.visitor();
@@ -302,8 +265,8 @@ fn a_commit_that_the_server_refuses_is_repeated_with_pauses() {
         .parse()
         .unwrap();
     assert!(
-        (3..25).contains(&attempts),
-        "{attempts} attempts in a second"
+        (3..40).contains(&attempts),
+        "{attempts} attempts in three seconds"
     );
 }
 
@@ -327,19 +290,22 @@ fn commits_that_are_given_up_keep_no_more_connections_than_are_allowed() {
     };
     let ids = [(); 12].map(|()| remote.visitor());
     set(&server, "synchronous_standby_names = 'missing'");
-    for id in &ids {
-        let txn = remote.store.begin().unwrap();
-        txn.session(id)
-            .unwrap()
-            .pkg("p")
-            .insert("n", 1_u64)
-            .unwrap();
-        txn.commit().unwrap_err();
-    }
+    let change = |id: &ClientId| {
+        let txn = remote.store.begin()?;
+        txn.session(id)?.pkg("p").insert("n", 1_u64)?;
+        txn.commit()
+    };
+    let ended: Vec<Result<(), Error>> = ids.iter().map(change).collect();
     let waiting = remote.backends("wait_event = 'SyncRep'");
-    assert!((2..CONNECTIONS as u64).contains(&waiting), "{waiting}");
-    assert!(get(&remote.store, &ids[0]).is_some(), "reads go on");
+    let read = remote.store.begin().and_then(|txn| {
+        let n: Option<u64> = txn.session(&ids[0])?.pkg("p").get("n")?;
+        Ok(n)
+    });
+    // Before anything is asserted: the database is not dropped while its commits wait.
     set(&server, "synchronous_standby_names = ''");
+    assert!(ended.iter().all(Result::is_err), "{ended:?}");
+    assert!((2..CONNECTIONS as u64).contains(&waiting), "{waiting}");
+    assert!(read.unwrap().is_some(), "reads go on");
     eventually(|| {
         let txn = remote.store.begin()?;
         let id = again(&remote.store, &ids[0]);
