@@ -81,10 +81,14 @@ impl MovingParts {
     ) -> Result<()> {
         let quiet = self.shared.gate.quiet();
         let now = quiet.map(|_| self.memory_now());
+        let before = durable.moved();
         durable.load(clients).await?;
         let moved = durable.moved();
         if moved != self.lock().followed {
-            let is_of_one_moment = quiet.is_some() && self.shared.gate.quiet() == quiet;
+            // If this load has not moved it, because another has loaded these clients, it is of a moment before.
+            let has_moved = moved != before;
+            let is_of_one_moment =
+                has_moved && quiet.is_some() && self.shared.gate.quiet() == quiet;
             let (newer, moved) = match now.filter(|_| is_of_one_moment) {
                 Some(now) => (now, moved),
                 None => self.load_inside(durable.clone(), clients.to_vec()).await?,

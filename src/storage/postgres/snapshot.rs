@@ -37,14 +37,20 @@ struct SnapshotState {
     runtime: Arc<Runtime>,
     shared: Arc<Shared>,
     touches: Arc<PendingTouches>,
-    loaded: Mutex<HashMap<ClientKey, Result<Arc<StoredClient>>>>,
-    /// The packages that were read.
-    read: Mutex<Vec<(ClientKey, ContainerId, Box<str>)>>,
+    shown: Mutex<ShownRows>,
     conflict: Mutex<Option<(Error, ClientKey)>>,
     /// One load at a time: each checks the rows of those before.
     loading: tokio::sync::Mutex<LoadState>,
     /// How often a load has moved the moment that is shown.
     moved: AtomicU64,
+}
+
+/// What is shown, and what of it was read. Both change together: what was read is of the rows that were shown then.
+#[derive(Default)]
+struct ShownRows {
+    loaded: HashMap<ClientKey, Result<Arc<StoredClient>>>,
+    /// The packages that were read.
+    read: Vec<(ClientKey, ContainerId, Box<str>)>,
 }
 
 #[derive(Default)]
@@ -78,8 +84,7 @@ impl PgSnapshot {
                 runtime,
                 shared,
                 touches,
-                loaded: Mutex::default(),
-                read: Mutex::default(),
+                shown: Mutex::default(),
                 conflict: Mutex::default(),
                 loading: tokio::sync::Mutex::default(),
                 moved: AtomicU64::new(0),
@@ -88,12 +93,67 @@ impl PgSnapshot {
     }
 
     fn rows(&self, client: ClientKey) -> Result<Arc<StoredClient>> {
-        let loaded = lock(&self.state.loaded);
+        lock(&self.state.shown).rows(client)
+    }
+}
+
+impl ShownRows {
+    fn rows(&self, client: ClientKey) -> Result<Arc<StoredClient>> {
         let not_loaded = || {
             let why = "a client was read that was not loaded";
             Error::new(ErrorKind::InvalidInput, why)
         };
-        loaded.get(&client).ok_or_else(not_loaded)?.clone()
+        self.loaded.get(&client).ok_or_else(not_loaded)?.clone()
+    }
+
+    /// Whether the newest rows of a client show the transaction what it has read. Access times are no observations.
+    fn reads_the_same(&self, client: ClientKey, before: &StoredClient, now: &StoredClient) -> bool {
+        let rows = before.sessions.iter().zip(&now.sessions);
+        let mut rows = rows.map(|(before, now)| (&before.row, &now.row));
+        let is_same =
+            |(before, now): (&Result<SessionRow>, &Result<SessionRow>)| match (before, now) {
+                (Ok(before), Ok(now)) => {
+                    let access = before.access;
+                    *before
+                        == SessionRow {
+                            access,
+                            ..now.clone()
+                        }
+                }
+                _ => false,
+            };
+        let places = |rows: &StoredClient| -> Vec<_> {
+            let sessions = rows.sessions.iter();
+            sessions.map(|session| session.record.container).collect()
+        };
+        let mut read = self.read.iter().filter(|(of, ..)| *of == client);
+        before.version() == now.version()
+            || (before.tombstone() == now.tombstone()
+                && places(before) == places(now)
+                && rows.all(is_same)
+                && read.all(|(_, container, package)| {
+                    let record =
+                        |rows: &StoredClient| rows.package_record(*container, package).cloned();
+                    record(before) == record(now)
+                }))
+    }
+
+    /// Shows other rows of the clients that are loaded, and those of others. `Err`: a client of which something else was
+    /// read.
+    fn renew(&mut self, known: KnownClients, found: LoadedClients) -> Result<(), ClientKey> {
+        for (client, now) in &known {
+            let before = self.loaded.get(client);
+            let same = before.is_some_and(|before| {
+                let before = before.as_ref().ok();
+                before.is_some_and(|before| self.reads_the_same(*client, before, now))
+            });
+            if !same {
+                return Err(*client);
+            }
+        }
+        let known = known.into_iter().map(|(key, rows)| (key, Ok(rows)));
+        self.loaded.extend(known.chain(found));
+        Ok(())
     }
 }
 
@@ -101,18 +161,31 @@ impl SnapshotState {
     /// Loads clients as of the moment that is kept, or, if there is none, of now.
     async fn load(self: &Arc<Self>, clients: &[ClientKey]) -> Result<()> {
         let mut loading = self.loading.lock().await;
+        // Another load may have loaded some meanwhile. What was read of them since must not change.
+        let clients = self.not_loaded(clients);
+        if clients.is_empty() {
+            return Ok(());
+        }
         self.check_age(&mut loading)?;
         if let Some(kept) = &loading.kept {
             // Without the kept moment, the load checks the earlier ones again.
-            if let Ok(found) = kept.snapshot.load(&self.shared, clients).await {
-                lock(&self.loaded).extend(found);
+            if let Ok(found) = kept.snapshot.load(&self.shared, &clients).await {
+                lock(&self.shown).loaded.extend(found);
                 return Ok(());
             }
         }
-        self.move_to_now(&mut loading, clients).await
+        self.move_to_now(&mut loading, &clients).await
     }
 
-    /// Loads clients as of now, and checks that what was read of the others has not changed.
+    fn not_loaded(&self, clients: &[ClientKey]) -> Vec<ClientKey> {
+        let shown = lock(&self.shown);
+        let clients = clients.iter().copied();
+        clients
+            .filter(|client| !shown.loaded.contains_key(client))
+            .collect()
+    }
+
+    /// Loads clients that are not loaded as of now, and checks that what was read of the others has not changed.
     async fn move_to_now(
         self: &Arc<Self>,
         loading: &mut LoadState,
@@ -120,7 +193,7 @@ impl SnapshotState {
     ) -> Result<()> {
         loading.kept = None;
         loading.loads += 1;
-        let mut known = self.known_besides(clients);
+        let mut known = self.known();
         for _ in 0..MOVES {
             let others = CheckedKeys::of(known.iter().map(|(key, rows)| (*key, rows.version())));
             let found = match self.keep_moment(loading, clients, &others).await {
@@ -129,8 +202,9 @@ impl SnapshotState {
                 None => self.shared.load_checked(clients, &others).await?,
             };
             if let Some(found) = found {
-                let known = known.into_iter().map(|(key, rows)| (key, Ok(rows)));
-                lock(&self.loaded).extend(known.chain(found));
+                // More may have been read while the server was asked.
+                let renewed = lock(&self.shown).renew(known, found);
+                renewed.map_err(|client| self.conflicted(Some(client)))?;
                 self.moved.fetch_add(1, Ordering::AcqRel);
                 return Ok(());
             }
@@ -144,7 +218,9 @@ impl SnapshotState {
     fn check_age(&self, loading: &mut LoadState) -> Result<()> {
         let now = self.shared.clock.moment();
         let begun = *loading.begun.get_or_insert(now);
-        if now.since(begun) > self.shared.rules.snapshot_max_age && !lock(&self.loaded).is_empty() {
+        if now.since(begun) > self.shared.rules.snapshot_max_age
+            && !lock(&self.shown).loaded.is_empty()
+        {
             loading.kept = None;
             let why = "the transaction outlived its snapshot";
             return Err(Error::new(ErrorKind::SnapshotTooOld, why));
@@ -153,11 +229,9 @@ impl SnapshotState {
     }
 
     /// The clients that were loaded before, with their rows.
-    fn known_besides(&self, clients: &[ClientKey]) -> KnownClients {
-        let loaded = lock(&self.loaded);
-        let known = loaded
-            .iter()
-            .filter(|(client, _)| !clients.contains(client));
+    fn known(&self) -> KnownClients {
+        let shown = lock(&self.shown);
+        let known = shown.loaded.iter();
         known
             .filter_map(|(client, rows)| Some((*client, rows.as_ref().ok()?.clone())))
             .collect()
@@ -200,46 +274,14 @@ impl SnapshotState {
         let mut renewed = KnownClients::with_capacity(known.len());
         for (client, before) in known {
             let now = newest.remove(&client).and_then(Result::ok);
-            let same = now.filter(|now| self.reads_the_same(client, &before, now));
+            let shown = lock(&self.shown);
+            let same = now.filter(|now| shown.reads_the_same(client, &before, now));
             let Some(now) = same else {
                 return Err(self.conflicted(Some(client)));
             };
             renewed.push((client, now));
         }
         Ok(renewed)
-    }
-
-    /// Whether the newest rows of a client show the transaction what it has read. Access times are no observations.
-    fn reads_the_same(&self, client: ClientKey, before: &StoredClient, now: &StoredClient) -> bool {
-        let rows = before.sessions.iter().zip(&now.sessions);
-        let mut rows = rows.map(|(before, now)| (&before.row, &now.row));
-        let is_same =
-            |(before, now): (&Result<SessionRow>, &Result<SessionRow>)| match (before, now) {
-                (Ok(before), Ok(now)) => {
-                    let access = before.access;
-                    *before
-                        == SessionRow {
-                            access,
-                            ..now.clone()
-                        }
-                }
-                _ => false,
-            };
-        let places = |rows: &StoredClient| -> Vec<_> {
-            let sessions = rows.sessions.iter();
-            sessions.map(|session| session.record.container).collect()
-        };
-        let read = lock(&self.read);
-        let mut read = read.iter().filter(|(of, ..)| *of == client);
-        before.version() == now.version()
-            || (before.tombstone() == now.tombstone()
-                && places(before) == places(now)
-                && rows.all(is_same)
-                && read.all(|(_, container, package)| {
-                    let record =
-                        |rows: &StoredClient| rows.package_record(*container, package).cloned();
-                    record(before) == record(now)
-                }))
     }
 
     /// The error of a load after clients that were loaded before have changed.
@@ -267,6 +309,7 @@ impl Snapshot for PgSnapshot {
         let asked = async move {
             let mut loading = state.loading.lock().await;
             state.check_age(&mut loading)?;
+            let clients = state.not_loaded(&clients);
             state.move_to_now(&mut loading, &clients).await
         };
         Answer::later(self.state.runtime.ask(asked))
@@ -277,7 +320,7 @@ impl Snapshot for PgSnapshot {
     }
 
     fn is_loaded(&self, client: ClientKey) -> bool {
-        lock(&self.state.loaded).contains_key(&client)
+        lock(&self.state.shown).loaded.contains_key(&client)
     }
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
@@ -303,8 +346,12 @@ impl Snapshot for PgSnapshot {
         package: &str,
     ) -> Result<Option<PackageRow>> {
         let cipher = &self.state.shared.rules.cipher;
-        let rows = self.rows(client)?;
-        lock(&self.state.read).push((client, container, package.into()));
+        let rows = {
+            let mut shown = lock(&self.state.shown);
+            let rows = shown.rows(client)?;
+            shown.read.push((client, container, package.into()));
+            rows
+        };
         rows.package(container, client, package, cipher)
     }
 
