@@ -26,8 +26,7 @@ impl RowCache {
     }
 
     pub(super) fn put(&mut self, client: ClientKey, rows: Arc<StoredClient>) {
-        let body = rows.stored.as_ref().and_then(|row| row.body.as_ref());
-        let size = FIXED + 2 * body.map_or(0, bytes::Bytes::len);
+        let size = size_of_rows(&rows);
         let number = self.next;
         self.next += 1;
         self.bytes += size;
@@ -53,9 +52,49 @@ impl RowCache {
     }
 }
 
+/// About how many bytes the rows of a client take. Packages with rows of their own are not in the body.
+fn size_of_rows(rows: &StoredClient) -> usize {
+    let body = rows.stored.as_ref().and_then(|row| row.body.as_ref());
+    let sessions = rows.sessions.iter();
+    let packages = sessions.flat_map(|session| &session.record.packages);
+    let spilled = packages.filter(|(_, package)| package.is_spilled);
+    let spilled = spilled.filter_map(|(_, package)| package.record.as_ref());
+    let spilled: usize = spilled.map(bytes::Bytes::len).sum();
+    FIXED + 2 * body.map_or(0, bytes::Bytes::len) + spilled
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Error, ErrorKind};
+    use crate::storage::ContainerId;
+    use crate::storage::postgres::body::{PackageRecord, SessionRecord};
+    use crate::storage::postgres::client_rows::RowSession;
+    use bytes::Bytes;
+
+    #[test]
+    fn packages_with_rows_of_their_own_count() {
+        let large = || PackageRecord::new(Bytes::from(vec![0; 1 << 20]));
+        let session = RowSession {
+            record: SessionRecord {
+                container: ContainerId(0),
+                record: Bytes::new(),
+                packages: vec![("a".into(), large()), ("b".into(), large())],
+            },
+            row: Err(Error::new(ErrorKind::Corrupt, "not read here")),
+        };
+        let rows = StoredClient {
+            sessions: vec![session],
+            ..StoredClient::default()
+        };
+        let rows = Arc::new(rows);
+        let mut cache = RowCache::default();
+        for n in 0..100u128 {
+            cache.put(ClientKey::from_bytes(n.to_be_bytes()), rows.clone());
+        }
+        let kept = cache.rows.len();
+        assert!((1..=16).contains(&kept), "{kept} times 2 MiB in 32 MiB");
+    }
 
     #[test]
     fn it_keeps_the_newest_rows_within_its_bound() {

@@ -10,11 +10,14 @@ use super::shared::Shared;
 use super::statements::Statement;
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::RecordCipher;
 use crate::storage::{ContainerId, Damage, Finding, SessionPage};
 use tokio_postgres::Row;
 
 /// How many clients one statement reads at least.
 const ROWS: usize = 256;
+/// About how many packages with rows of their own a check loads at once.
+const LARGE: usize = 16;
 
 pub(super) type FoundClient = (ClientKey, Result<StoredClient>);
 
@@ -150,42 +153,76 @@ pub(super) async fn check(shared: &Shared, after: ClientKey) -> Result<Option<Ch
         packages: 0,
         findings: Vec::new(),
     };
-    let keys: Vec<_> = clients.iter().map(|(client, _)| *client).collect();
-    // With the large packages.
-    for (client, rows) in shared.load(&keys).await? {
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(error) => {
-                page.report(client, None, None, error);
-                continue;
+    for keys in groups(&clients) {
+        // With the large packages.
+        for (client, rows) in shared.load(&keys).await? {
+            match rows {
+                Ok(rows) => page.check(client, &rows, &name_of, &shared.rules.cipher),
+                Err(error) => page.report(client, None, None, error),
             }
-        };
+        }
+    }
+    Ok(Some(page))
+}
+
+/// Clients that are loaded together. What has a row of its own may be as large as a package may be, so only few of these
+/// are loaded at once.
+fn groups(clients: &[FoundClient]) -> Vec<Vec<ClientKey>> {
+    let mut groups = vec![Vec::new()];
+    let mut count = 0;
+    for (client, rows) in clients {
+        let sessions = rows.iter().flat_map(|rows| &rows.sessions);
+        let packages = sessions.flat_map(|session| &session.record.packages);
+        let large = packages.filter(|(_, package)| package.is_spilled).count();
+        match groups.last_mut() {
+            Some(group) if large == 0 || group.is_empty() || count + large <= LARGE => {
+                group.push(*client);
+                count += large;
+            }
+            _ => {
+                groups.push(vec![*client]);
+                count = large;
+            }
+        }
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+impl CheckedPage {
+    /// Reads all of a client.
+    fn check(
+        &mut self,
+        client: ClientKey,
+        rows: &StoredClient,
+        name_of: &impl Fn(ContainerId) -> Option<String>,
+        cipher: &RecordCipher,
+    ) {
         for session in &rows.sessions {
             let container = session.record.container;
             let name = name_of(container);
             let row = match &session.row {
                 Ok(row) => row,
                 Err(error) => {
-                    page.report(client, name, None, error.clone());
+                    self.report(client, name, None, error.clone());
                     continue;
                 }
             };
-            page.sessions += u64::from(row.optional.moved.is_none());
+            self.sessions += u64::from(row.optional.moved.is_none());
             for package in row.packages.iter() {
-                let read = rows.package(container, client, package, &shared.rules.cipher);
+                let read = rows.package(container, client, package, cipher);
                 let error = match read {
                     Ok(Some(_)) => {
-                        page.packages += 1;
+                        self.packages += 1;
                         continue;
                     }
                     Ok(None) => lost_package(),
                     Err(error) => error,
                 };
-                page.report(client, name.clone(), Some(package.to_string()), error);
+                self.report(client, name.clone(), Some(package.to_string()), error);
             }
         }
     }
-    Ok(Some(page))
 }
 
 fn lost_package() -> Error {
@@ -193,4 +230,53 @@ fn lost_package() -> Error {
         ErrorKind::Corrupt,
         "the session lists a package whose row is missing",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::postgres::body::{PackageRecord, SessionRecord};
+    use crate::storage::postgres::client_rows::RowSession;
+    use bytes::Bytes;
+
+    fn found((at, large): (u8, usize)) -> FoundClient {
+        let package = || PackageRecord {
+            record: None,
+            is_spilled: true,
+        };
+        let packages = (0..large).map(|n| (n.to_string().into(), package()));
+        let session = RowSession {
+            record: SessionRecord {
+                container: ContainerId(0),
+                record: Bytes::new(),
+                packages: packages.collect(),
+            },
+            row: Err(lost_package()),
+        };
+        let rows = StoredClient {
+            sessions: vec![session],
+            ..StoredClient::default()
+        };
+        (ClientKey::from_bytes([at; 16]), Ok(rows))
+    }
+
+    #[test]
+    fn few_large_packages_are_loaded_at_once() {
+        let counts = [0, 0, 64, 0, 7, 7, 7, 0, 20, 20].into_iter();
+        let clients: Vec<_> = (0..).zip(counts).map(found).collect();
+        let groups = groups(&clients);
+        let all = groups.concat();
+        assert!(all.iter().eq(clients.iter().map(|(client, _)| client)));
+        let large = |client: &ClientKey| {
+            let (_, rows) = clients.iter().find(|(it, _)| it == client).unwrap();
+            rows.as_ref().unwrap().sessions[0].record.packages.len()
+        };
+        for group in &groups {
+            let count: usize = group.iter().map(large).sum();
+            let of_one = group.iter().map(large).max().unwrap();
+            assert!(count <= LARGE || count == of_one, "{group:?}");
+        }
+        assert!(groups.len() <= 6, "{groups:?}");
+        assert_eq!(super::groups(&[]), Vec::<Vec<_>>::new());
+    }
 }
