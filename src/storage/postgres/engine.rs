@@ -23,7 +23,8 @@ use futures_channel::oneshot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio::time::timeout_at;
 
 /// An engine that keeps its sessions in a PostgreSQL server, which several processes use.
 pub(crate) struct PostgresEngine {
@@ -275,34 +276,48 @@ impl Storage for PostgresEngine {
             return Ok(());
         }
         let (shared, touches) = (self.shared.clone(), self.touches.clone());
-        let settled = self.runtime.ask(async move {
-            let ended = async {
-                touches.settle(&shared).await;
-                if let Err(error) = shared.end_lease().await {
-                    tracing::debug!(%error, "another process sweeps only after a while");
-                }
-            };
-            let _ = tokio::time::timeout_at(shared.deadline(), ended).await;
-            Ok(())
-        });
-        let settled = Answer::later(settled).wait();
+        let ending = end(shared, touches, self.under_way.clone());
+        if self.runtime.is_this_thread() {
+            // The last store was dropped by a task of the thread, which cannot wait for others.
+            let (runtime, touches) = (self.runtime.clone(), self.touches.clone());
+            self.runtime.run(async move {
+                let _held = ending.await;
+                runtime.stop();
+                touches.close();
+            });
+            return Ok(());
+        }
+        let ended = self.runtime.ask(async move { Ok(ending.await) });
+        let ended = Answer::later(ended).wait();
         self.shared.is_closed.store(true, Ordering::Release);
-        // The outcome of a commit that was sent must be heard.
-        let (under_way, deadline) = (self.under_way.clone(), self.shared.deadline());
-        let ended = self.runtime.ask(async move {
-            let ended = tokio::time::timeout_at(deadline, under_way.write_owned()).await;
-            Ok(ended.ok())
-        });
-        // While it is held, no other commit begins.
-        let _held = Answer::later(ended).wait();
         self.shared.pool.close();
         self.runtime.stop();
         self.touches.close();
-        match settled {
+        match ended {
             Err(error) if error.kind() != ErrorKind::Closed => Err(error),
             _ => Ok(()),
         }
     }
+}
+
+/// Writes what is pending, and waits for the commits that are under way. While the answer is held, no other begins.
+async fn end(
+    shared: Arc<Shared>,
+    touches: Arc<PendingTouches>,
+    under_way: Arc<RwLock<()>>,
+) -> Option<OwnedRwLockWriteGuard<()>> {
+    let settled = async {
+        touches.settle(&shared).await;
+        if let Err(error) = shared.end_lease().await {
+            tracing::debug!(%error, "another process sweeps only after a while");
+        }
+    };
+    let _ = timeout_at(shared.deadline(), settled).await;
+    shared.is_closed.store(true, Ordering::Release);
+    // The outcome of a commit that was sent must be heard.
+    let held = timeout_at(shared.deadline(), under_way.write_owned()).await;
+    shared.pool.close();
+    held.ok()
 }
 
 fn times<'a>(

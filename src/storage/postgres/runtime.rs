@@ -58,6 +58,13 @@ impl Runtime {
         }
     }
 
+    /// Whether this is the thread.
+    pub(super) fn is_this_thread(&self) -> bool {
+        let thread = lock(&self.thread);
+        let thread = thread.as_ref().map(JoinHandle::thread);
+        thread.is_some_and(|thread| thread.id() == std::thread::current().id())
+    }
+
     /// Ends the thread.
     pub(super) fn stop(&self) {
         drop(lock(&self.stop).take());
