@@ -119,17 +119,39 @@ impl<'a> SessionWalk<'a> {
 
     /// The next sessions. `None` at the end.
     pub(super) fn page(&mut self, damaged: &mut DamagedItem<'_>) -> Result<Option<StoredPage>> {
-        let snapshot = self.from.snapshot(self.env)?;
-        let rows = snapshot.sessions(self.container.id(), self.after, READ);
-        let rows = rows.wait()?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let clients: Vec<_> = rows.iter().map(|(client, _)| *client).collect();
-        snapshot.load(&clients).wait()?;
+        let (snapshot, rows) = loop {
+            let snapshot = self.from.snapshot(self.env)?;
+            let rows = snapshot.sessions(self.container.id(), self.after, READ);
+            let mut rows = rows.wait()?;
+            let clients: Vec<_> = rows.iter().map(|(client, _)| *client).collect();
+            let Some(last) = clients.last() else {
+                return Ok(None);
+            };
+            snapshot.load(&clients).wait()?;
+            if let WalkFrom::Newest = self.from {
+                // The packages are of the load, which may show a later moment.
+                rows = self.loaded(&*snapshot, rows);
+            }
+            if !rows.is_empty() {
+                break (snapshot, rows);
+            }
+            self.after = Some(*last);
+        };
         let (sessions, last) = self.read(&*snapshot, rows, (BYTES, damaged))?;
         self.after = last.or(self.after);
         Ok(Some(sessions))
+    }
+
+    /// The same sessions as they were when their clients were loaded, those that were there. A damaged row stays.
+    fn loaded(&self, snapshot: &dyn Snapshot, rows: SessionPage) -> SessionPage {
+        let rows = rows.into_iter().filter_map(|(client, row)| {
+            let row = match row {
+                Ok(_) => snapshot.session(self.container.id(), client).transpose()?,
+                damaged => damaged,
+            };
+            Some((client, row))
+        });
+        rows.collect()
     }
 
     /// The sessions of these clients, those that are there.
