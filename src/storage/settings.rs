@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// The settings of a store. An engine that several processes use keeps one of these for all of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StoreSettings {
     /// The random identity of the store, made with it.
     pub(crate) identity: [u8; 16],

@@ -3,6 +3,13 @@
 use crate::storage::postgres::ServerSettings;
 use std::time::Duration;
 
+/// Shorter deadlines would give up requests that a busy server is about to answer.
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
+/// A row tells for two minutes how a session ended. With longer deadlines, a commit could come too late for that.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
+/// The shortest pause between two questions for changed settings.
+const SHORTEST_POLL: Duration = Duration::from_millis(50);
+
 /// How a store uses its PostgreSQL server, for [`StoreBuilder::postgres`](crate::StoreBuilder::postgres).
 ///
 /// ```
@@ -41,18 +48,19 @@ impl PostgresSettings {
     /// The time after which a request to the server is given up: a read with
     /// [`Unavailable`](crate::ErrorKind::Unavailable), and a commit that was not sent, too. If the answer to a commit is lost,
     /// the commit is looked up, for the same time once more. If that fails, it returns
-    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown). Default: 5 seconds.
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown). Default: 5 seconds; at least a
+    /// tenth of a second, at most half a minute.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.0.deadline = deadline;
+        self.0.deadline = deadline.clamp(SHORTEST_DEADLINE, LONGEST_DEADLINE);
         self
     }
 
     /// How often an idle process asks whether another one has changed the settings of the store. A process that reads
-    /// sessions learns of changes with each answer. Default: half a second.
+    /// sessions learns of changes with each answer. Default: half a second; at least a twentieth.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.0.poll = interval;
+        self.0.poll = interval.max(SHORTEST_POLL);
         self
     }
 
@@ -115,5 +123,25 @@ impl PostgresSettings {
             migrates,
             ..self.0.clone()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C10.2
+    #[test]
+    fn times_that_no_commit_could_keep_are_brought_into_bounds() {
+        let settings = |deadline, poll| {
+            let settings = PostgresSettings::new().deadline(deadline);
+            settings.poll_interval(poll).server((true, true))
+        };
+        let longest = settings(Duration::MAX, Duration::ZERO);
+        assert_eq!(longest.deadline, LONGEST_DEADLINE);
+        assert_eq!(longest.poll, SHORTEST_POLL);
+        assert!(longest.margin() < crate::storage::postgres::ENDS_KEPT);
+        let shortest = settings(Duration::ZERO, Duration::MAX);
+        assert_eq!(shortest.deadline, SHORTEST_DEADLINE);
     }
 }

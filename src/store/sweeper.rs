@@ -87,17 +87,21 @@ fn round(env: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
     let mut wait = LONGEST;
     let mut swept = false;
     let mut sweeps_here = None;
+    let swept_here = || {
+        let containers = registry.containers().iter();
+        containers.filter(|container| container.implicit_sweeps)
+    };
+    // The lease of one process must not outlast the pauses of any container.
+    let shortest = swept_here()
+        .map(|container| interval(&container.policy))
+        .min();
     last.retain(|id, _| {
         registry
             .containers()
             .iter()
             .any(|container| container.id() == *id)
     });
-    for container in registry
-        .containers()
-        .iter()
-        .filter(|container| container.implicit_sweeps)
-    {
+    for container in swept_here() {
         let now = env.clock.moment();
         let every = interval(&container.policy);
         let since = now.since(*last.entry(container.id()).or_insert(now));
@@ -107,7 +111,7 @@ fn round(env: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
         }
         last.insert(container.id(), now);
         wait = wait.min(every);
-        if !*sweeps_here.get_or_insert_with(|| may_sweep(env, every)) {
+        if !*sweeps_here.get_or_insert_with(|| may_sweep(env, shortest.unwrap_or(every))) {
             continue;
         }
         swept = true;

@@ -3,7 +3,9 @@
 use super::connection::{Connection, Connector, Param, late};
 use super::engine::PostgresEngine;
 use super::failure::Failure;
-use super::heard::ServerNews;
+use super::guarantee::weaknesses;
+use super::heard::{ServerNews, SettingsDigest};
+use super::hosts::Hosts;
 use super::keys::meet;
 use super::load::{column, lost_meta};
 use super::load_batch::LOADERS;
@@ -13,7 +15,7 @@ use super::random::random;
 use super::reading::read;
 use super::rules::{PostgresRules, ServerSettings};
 use super::runtime::Runtime;
-use super::settings::decode_row;
+use super::settings::{decode_row, digest_of};
 use super::shared::Shared;
 #[cfg(feature = "torture")]
 use super::statements::ALL;
@@ -31,13 +33,9 @@ use crate::storage::memory::Random;
 use crate::storage::record::RecordCipher;
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-
-/// How long an answer may take, beyond the deadline, until the server's clock counts as set back.
-const SLACK: Duration = Duration::from_secs(1);
 
 /// Connects to the server at `url`.
 pub(crate) async fn connect(
@@ -48,7 +46,10 @@ pub(crate) async fn connect(
     let connector = connector(url, &rules.server)?;
     let runtime = Arc::new(Runtime::start()?);
     let touches = Arc::<PendingTouches>::default();
-    let shared = runtime.ask(open(connector, rules, clock)).await?;
+    let (shared, weaknesses) = runtime.ask(open(connector, rules, clock)).await?;
+    for weakness in weaknesses {
+        tracing::warn!("{weakness}");
+    }
     runtime.run(touches.clone().run(shared.clone()));
     for _ in 0..LOADERS {
         runtime.run(shared.clone().run_loads());
@@ -113,9 +114,6 @@ fn connector(url: &str, settings: &ServerSettings) -> Result<Connector> {
         // Of several servers, the primary.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(settings.deadline);
-    }
     if config.get_application_name().is_none() {
         config.application_name("cloakroom");
     }
@@ -129,7 +127,7 @@ fn connector(url: &str, settings: &ServerSettings) -> Result<Connector> {
         return Err(Error::new(ErrorKind::Unsupported, why));
     }
     Ok(Connector {
-        config,
+        hosts: Hosts::of(&config),
         #[cfg(feature = "postgres-tls")]
         encrypted: match is_encrypted {
             true => Some(EncryptedConnector::new(settings)?),
@@ -140,7 +138,11 @@ fn connector(url: &str, settings: &ServerSettings) -> Result<Connector> {
     })
 }
 
-async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Result<Arc<Shared>> {
+async fn open(
+    connector: Connector,
+    rules: PostgresRules,
+    clock: Clock,
+) -> Result<(Arc<Shared>, Vec<&'static str>)> {
     let pool = Pool::new(
         connector,
         rules.server.connections,
@@ -153,9 +155,11 @@ async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Resul
         now: clock.timestamp(),
     };
     migration.run(&pool).await?;
-    let settings = first_settings(&pool, &rules).await?;
-    let heard = ServerNews::new(rules.server.deadline + SLACK);
+    let (settings, digest) = first_settings(&pool, &rules).await?;
+    let weaknesses = weaknesses(&pool, &rules).await?;
+    let heard = ServerNews::new(rules.server.slowest());
     heard.hear_epoch(settings.version);
+    heard.know_settings(settings.version, digest);
     let sweep_times = SweepTimes::of(&settings, rules.unconfirmed);
     let shared = Shared {
         pool,
@@ -173,13 +177,17 @@ async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Resul
         counters: Default::default(),
         process: Process::this(),
         is_closed: false.into(),
+        went_back: false.into(),
     };
     shared.ask_epoch().await?;
-    Ok(Arc::new(shared))
+    Ok((Arc::new(shared), weaknesses))
 }
 
 /// Reads the settings, as often as it takes within the deadline.
-async fn first_settings(pool: &Arc<Pool>, rules: &PostgresRules) -> Result<StoreSettings> {
+async fn first_settings(
+    pool: &Arc<Pool>,
+    rules: &PostgresRules,
+) -> Result<(StoreSettings, SettingsDigest)> {
     let until = tokio::time::Instant::now() + rules.server.deadline;
     loop {
         let connection = pool.get(until).await.map_err(Failure::into_error)?;
@@ -199,11 +207,11 @@ async fn first_settings(pool: &Arc<Pool>, rules: &PostgresRules) -> Result<Store
     }
 }
 
-/// Reads the settings, and notes the keys that records are encrypted with from now on. To note them twice does no harm.
+/// Reads the settings and their digest, and notes the keys that records are encrypted with from now on.
 async fn read_settings(
     connection: &Connection,
     cipher: &RecordCipher,
-) -> Result<StoreSettings, Failure> {
+) -> Result<(StoreSettings, SettingsDigest), Failure> {
     let rows = connection.run(Statement::Settings, &[]).await?;
     let row = rows.first().ok_or_else(lost_meta)?;
     let keys: Option<&[u8]> = column(row, 3)?;
@@ -212,25 +220,21 @@ async fn read_settings(
         let params: [Param<'_>; 3] = [&epoch, &keys, &record];
         let written = connection.run(Statement::SetKeys, &params).await?;
         if written.is_empty() {
-            let why = "another process has changed the keys of the store; open it again";
-            return Err(Error::new(ErrorKind::Conflict, why).into());
+            let why = "another process changes the keys of the store at the same time";
+            return Err(Failure::Again(Error::new(ErrorKind::Conflict, why)));
+        }
+        if keys.is_none() {
+            // Only now it is the store's.
+            meet(cipher, Some(&record))?;
         }
     }
-    Ok(decode_row(row, cipher)?)
+    Ok((decode_row(row, cipher)?, digest_of(row)?))
 }
 
 impl Shared {
     /// Asks for the epoch and the time of the server.
     async fn ask_epoch(&self) -> Result<()> {
-        let sent = Instant::now();
-        let rows = read!(self, |connection| connection.run(Statement::Epoch, &[]))?;
-        let row = rows.first().ok_or_else(lost_meta)?;
-        let epoch: i64 = column(row, 0)?;
-        let time = column(row, 1)?;
-        self.heard.hear_epoch(epoch.cast_unsigned());
-        self.heard.hear_time(time);
-        self.heard.measure(time, sent);
-        Ok(())
+        read!(self, |connection| self.greet(&connection))
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection to the server, and the statements that it has prepared.
 
 use super::failure::{Failure, connecting, sent, unavailable};
+use super::hosts::Hosts;
 use super::statements::{STATEMENTS, SchemaTexts, Statement};
 #[cfg(feature = "postgres-tls")]
 use super::tls::EncryptedConnector;
@@ -27,7 +28,7 @@ pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 /// How connections are made.
 #[derive(Debug)]
 pub(super) struct Connector {
-    pub(super) config: Config,
+    pub(super) hosts: Hosts,
     pub(super) texts: SchemaTexts,
     pub(super) prepares: bool,
     /// `None`: connections are not encrypted.
@@ -41,18 +42,48 @@ pub(super) struct Connection {
     prepared: [OnceCell<tokio_postgres::Statement>; STATEMENTS],
     /// A commit was acknowledged that no standby has confirmed.
     is_unconfirmed: Arc<AtomicBool>,
+    /// It was asked which settings its server has.
+    is_greeted: AtomicBool,
     /// `None` of a connection that ends by itself.
     driver: Option<JoinHandle<()>>,
 }
 
 impl Connector {
+    /// Connects to the first server that can be connected to. Each is tried for a part of the time.
     pub(super) async fn connect(self: &Arc<Self>, until: Instant) -> Result<Connection, Failure> {
+        let left = until.saturating_duration_since(Instant::now());
+        let limit = self.hosts.limit(left);
+        let mut failed: Option<Failure> = None;
+        for (at, config) in self.hosts.in_order() {
+            match self
+                .connect_to(config, until.min(Instant::now() + limit))
+                .await
+            {
+                Ok(connection) => {
+                    self.hosts.note(at);
+                    return Ok(connection);
+                }
+                // While one of them may come back, it is waited for.
+                Err(failure) if failed.as_ref().is_some_and(Failure::may_be_repeated) => {
+                    tracing::debug!(?failure, "another server cannot be used, either");
+                }
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        let unnamed = || Failure::NotSent(unavailable("the URL names no server"));
+        Err(failed.unwrap_or_else(unnamed))
+    }
+
+    async fn connect_to(
+        self: &Arc<Self>,
+        config: &Config,
+        until: Instant,
+    ) -> Result<Connection, Failure> {
         #[cfg(feature = "postgres-tls")]
         if let Some(encrypted) = &self.encrypted {
-            let connecting = self.config.connect(encrypted.clone());
-            return self.begin(until, connecting).await;
+            return self.begin(until, config.connect(encrypted.clone())).await;
         }
-        self.begin(until, self.config.connect(NoTls)).await
+        self.begin(until, config.connect(NoTls)).await
     }
 
     async fn begin<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -70,6 +101,7 @@ impl Connector {
             connector: self.clone(),
             prepared: std::array::from_fn(|_| OnceCell::new()),
             is_unconfirmed,
+            is_greeted: AtomicBool::new(false),
             driver: Some(driver),
         })
     }
@@ -95,6 +127,15 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
 impl Connection {
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    pub(super) fn is_greeted(&self) -> bool {
+        self.is_greeted.load(Ordering::Acquire)
+    }
+
+    /// Notes that it was asked which settings its server has.
+    pub(super) fn note_greeted(&self) {
+        self.is_greeted.store(true, Ordering::Release);
     }
 
     /// Whether a commit of this connection was acknowledged before a standby confirmed it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// How long a row stays that tells how a session ended, or that stands for an absent one. A transaction that is older
 /// than this cannot know any more whether a session of its client ended meanwhile.
-pub(super) const ENDS_KEPT: Duration = Duration::from_secs(120);
+pub(crate) const ENDS_KEPT: Duration = Duration::from_secs(120);
 
 /// An event in the row of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,12 +12,32 @@ const JITTER: i64 = 50;
 /// A clock that differs from the server's by more than this is worth a warning, in milliseconds.
 const SKEW: i64 = 1000;
 
+/// The digest of the stored settings.
+pub(super) type SettingsDigest = [u8; 32];
+
 pub(super) struct ServerNews {
     epoch: AtomicU64,
+    /// The number and the digest of the newest settings that were read or written.
+    settings: Mutex<(u64, SettingsDigest)>,
     time: Mutex<HeardTime>,
     offset: Arc<ClockOffset>,
     /// The server's time may lag behind what is known of it by no more than this, unless its clock was set back.
     slowest: Duration,
+}
+
+/// What was known of the server when a request was sent.
+pub(super) struct KnownState {
+    epoch: u64,
+    settings: (u64, SettingsDigest),
+}
+
+impl KnownState {
+    /// Whether the answer proves that the server has lost settings that it had: it tells an earlier number, or other
+    /// settings under the same one.
+    pub(super) fn is_lost(&self, epoch: u64, digest: &SettingsDigest) -> bool {
+        let (known, expected) = &self.settings;
+        epoch < self.epoch || (epoch == *known && digest != expected)
+    }
 }
 
 struct HeardTime {
@@ -32,6 +52,7 @@ impl ServerNews {
     pub(super) fn new(slowest: Duration) -> Self {
         Self {
             epoch: AtomicU64::new(0),
+            settings: Mutex::default(),
             time: Mutex::new(HeardTime {
                 server: i64::MIN,
                 at: Instant::now(),
@@ -48,6 +69,26 @@ impl ServerNews {
 
     pub(super) fn hear_epoch(&self, epoch: u64) {
         self.epoch.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// Notes the digest of settings.
+    pub(super) fn know_settings(&self, epoch: u64, digest: SettingsDigest) {
+        let mut known = self.settings();
+        if epoch >= known.0 {
+            *known = (epoch, digest);
+        }
+    }
+
+    /// What is known before a request is sent.
+    pub(super) fn known(&self) -> KnownState {
+        KnownState {
+            epoch: self.epoch(),
+            settings: *self.settings(),
+        }
+    }
+
+    fn settings(&self) -> MutexGuard<'_, (u64, SettingsDigest)> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn offset(&self) -> Arc<ClockOffset> {
@@ -118,6 +159,22 @@ mod tests {
             heard.server_time() < 1_000_000,
             "a server whose clock is behind"
         );
+    }
+
+    // C1.3, C9.1
+    #[test]
+    fn a_server_that_lost_settings_is_found_out() {
+        let heard = ServerNews::new(Duration::from_secs(5));
+        heard.hear_epoch(7);
+        heard.know_settings(7, [7; 32]);
+        heard.know_settings(6, [6; 32]);
+        let known = heard.known();
+        assert!(!known.is_lost(7, &[7; 32]) && !known.is_lost(8, &[8; 32]));
+        assert!(known.is_lost(6, &[6; 32]), "it went back");
+        assert!(known.is_lost(7, &[9; 32]), "it went back and on");
+        // An answer to a request from before may tell less.
+        heard.hear_epoch(9);
+        assert!(!known.is_lost(8, &[8; 32]) && heard.known().is_lost(8, &[8; 32]));
     }
 
     #[test]

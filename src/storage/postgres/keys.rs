@@ -34,14 +34,14 @@ pub(super) fn new_keys(cipher: &RecordCipher) -> Result<Option<Vec<u8>>> {
 }
 
 /// Checks whether the cipher has the keys that the store needs, and passes the store's facts about keys to it. Returns
-/// the record that the store is to have, if that is another one.
+/// the record that the store is to have, if that is another one. Where the store had none, the cipher learns nothing
+/// yet: another record may come to be the store's, with another key of the owners' hashes.
 pub(super) fn meet(cipher: &RecordCipher, stored: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
     #[cfg(feature = "encryption")]
     if let Some(keys) = cipher.keys() {
         let Some(stored) = stored else {
             // The store was plain until now.
             let index = super::random::random()?;
-            know(cipher, (index, true));
             return Ok(Some(record(cipher, keys, Vec::new(), (index, true))?));
         };
         let (named, sealed): KeyFields = open_plain(RecordKind::Meta, KEYS, stored)?;
@@ -103,4 +103,28 @@ fn check(keys: &RecordKeys, named: &[(u32, [u8; 16])]) -> Result<()> {
         return Err(wrong_key(why));
     }
     Ok(())
+}
+
+#[cfg(all(test, feature = "encryption"))]
+mod tests {
+    use super::*;
+    use crate::encryption::KeyRing;
+
+    fn cipher() -> RecordCipher {
+        RecordCipher::of(&KeyRing::new(1, [7; 32])).unwrap()
+    }
+
+    // C8.2, C10.3
+    #[test]
+    fn a_record_that_was_not_stored_leaves_no_key_of_the_owners_behind() {
+        let (first, other) = (cipher(), cipher());
+        let lost = meet(&first, None).unwrap().unwrap();
+        let stored = meet(&other, None).unwrap().unwrap();
+        assert_ne!(lost, stored);
+        for cipher in [&first, &other] {
+            assert_eq!(meet(cipher, Some(&stored)).unwrap(), None);
+        }
+        let hash = |cipher: &RecordCipher| cipher.owner_hashes("ann").current.to_vec();
+        assert_eq!(hash(&first), hash(&other));
+    }
 }

@@ -1,7 +1,7 @@
 //! The schema: made and migrated in one transaction. Many processes may start at once: each that comes too late finds
 //! what another has made.
 
-use super::connection::Connection;
+use super::connection::{Connection, late};
 use super::failure::{Failure, sent, unavailable};
 use super::keys::new_keys;
 use super::pool::Pool;
@@ -15,7 +15,7 @@ use crate::storage::StoreSettings;
 use crate::storage::record::RecordCipher;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::error::SqlState;
 
 /// The migrations, in their order. Each leads to the format of its number.
@@ -54,7 +54,7 @@ impl Migration<'_> {
         let until = Instant::now() + self.settings.deadline;
         loop {
             let connection = pool.get(until).await.map_err(Failure::into_error)?;
-            let failure = match self.attempt(&connection).await {
+            let failure = match self.attempt(&connection, until).await {
                 Ok(()) => {
                     connection.give_back();
                     return Ok(());
@@ -75,8 +75,12 @@ impl Migration<'_> {
         }
     }
 
-    async fn attempt(&self, connection: &Connection) -> Result<(), MigrationFailure> {
-        let format = self.format(connection).await?;
+    async fn attempt(
+        &self,
+        connection: &Connection,
+        until: Instant,
+    ) -> Result<(), MigrationFailure> {
+        let format = self.within(until, self.format(connection)).await?;
         let newest = newest();
         match format {
             Some(format) if format == newest => Ok(()),
@@ -94,8 +98,22 @@ impl Migration<'_> {
                 let why = "the server's tables are of an older format, and are not to be migrated";
                 Err(refused(ErrorKind::Unsupported, why))
             }
-            format => self.migrate(connection, format.unwrap_or(0)).await,
+            // Tables are made in a moment. To migrate those that are there may take long.
+            None => {
+                let until = Instant::now() + self.settings.deadline;
+                self.within(until, self.migrate(connection, 0)).await
+            }
+            Some(format) => self.migrate(connection, format).await,
         }
+    }
+
+    async fn within<T>(
+        &self,
+        until: Instant,
+        request: impl Future<Output = Result<T, MigrationFailure>>,
+    ) -> Result<T, MigrationFailure> {
+        let late = |_| MigrationFailure::Failed(late(self.settings.deadline));
+        timeout_at(until, request).await.map_err(late)?
     }
 
     /// The format of the tables. `None`: there are none.
@@ -118,7 +136,15 @@ impl Migration<'_> {
 
     /// Applies the migrations after `format` in one transaction.
     async fn migrate(&self, connection: &Connection, format: i32) -> Result<(), MigrationFailure> {
-        let text = self.text(format).map_err(failed_with)?;
+        let mut missing = None;
+        if let Some(schema) = self.settings.schema.as_deref().filter(|_| format == 0) {
+            // To make a schema, even if it is there, needs a right on the database.
+            let name = format!("convert_from({}, 'UTF8')", hex(schema.as_bytes()));
+            let text = format!("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {name}");
+            let found = connection.probe(&text).await.map_err(failed)?;
+            missing = Some(schema).filter(|_| found.is_empty());
+        }
+        let text = self.text(format, missing).map_err(failed_with)?;
         let applied = connection.probe_all(&text).await;
         let Err(error) = applied else {
             return Ok(());
@@ -141,13 +167,20 @@ impl Migration<'_> {
         }
     }
 
-    fn text(&self, format: i32) -> Result<String> {
-        let mut text = String::from("BEGIN ISOLATION LEVEL READ COMMITTED;\n");
+    /// The statements that lead from `format` to the newest one. They make the schema that is `missing`.
+    fn text(&self, format: i32, missing: Option<&str>) -> Result<String> {
+        let mut text = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED;\nSET LOCAL lock_timeout = {};\n",
+            self.settings.deadline.as_millis()
+        );
+        if let Some(schema) = missing {
+            text.push_str(&format!(
+                "CREATE SCHEMA IF NOT EXISTS {};\n",
+                quoted(schema)
+            ));
+        }
         if let Some(schema) = &self.settings.schema {
             let schema = quoted(schema);
-            if format == 0 {
-                text.push_str(&format!("CREATE SCHEMA IF NOT EXISTS {schema};\n"));
-            }
             text.push_str(&format!("SET LOCAL search_path = {schema};\n"));
         }
         if format > 0 {
@@ -244,11 +277,14 @@ mod tests {
             initial: None,
             now: Timestamp(0),
         };
-        let text = migration.text(0).unwrap();
+        let text = migration.text(0, None).unwrap();
         assert!(text.starts_with("BEGIN") && text.ends_with("COMMIT;"));
         assert!(text.contains(r#"SET LOCAL search_path = "a""; DROP";"#));
+        assert!(text.contains("SET LOCAL lock_timeout = 5000;") && !text.contains("SCHEMA"));
+        let with_schema = migration.text(0, Some("a")).unwrap();
+        assert!(with_schema.contains(r#"CREATE SCHEMA IF NOT EXISTS "a";"#));
         assert_eq!(text.matches("INSERT INTO cloakroom_meta").count(), 1);
-        let again = migration.text(1).unwrap();
+        let again = migration.text(1, None).unwrap();
         assert!(!again.contains("CREATE TABLE") && again.contains("FOR UPDATE"));
     }
 }

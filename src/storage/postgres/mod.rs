@@ -15,7 +15,9 @@ mod current;
 mod engine;
 mod event;
 mod failure;
+mod guarantee;
 mod heard;
+mod hosts;
 mod in_line;
 mod keys;
 mod lasting;
@@ -54,5 +56,7 @@ mod writes;
 #[cfg(feature = "torture")]
 pub(crate) use connect::prepare_all;
 pub(crate) use connect::{connect, migrate};
+#[cfg(test)]
+pub(crate) use event::ENDS_KEPT;
 pub(crate) use random::seed;
 pub(crate) use rules::{PostgresRules, ServerSettings};

@@ -4,6 +4,7 @@ use super::client_rows::StoredClient;
 use super::committer::PgCommitter;
 use super::connection::{Connection, Param};
 use super::current::RowsByClient;
+use super::event::ENDS_KEPT;
 use super::failure::Failure;
 use super::pages::all_clients;
 use super::pipeline::{Request, all};
@@ -20,6 +21,8 @@ use crate::storage::{ContainerId, TombstonePolicy};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// How often a client's sessions are tried to be removed while others change its row.
+const ATTEMPTS: usize = 4;
 /// How many rows one call removes at most.
 const REMOVED: i64 = 1000;
 
@@ -31,7 +34,7 @@ impl PgCommitter {
         let params: [Param<'_>; 2] = [&now, &REMOVED];
         let rows = read!(shared, |connection| connection
             .run(Statement::Expired, &params))?;
-        let far = (refusals.until() + refusals.slack).0;
+        let far = (refusals.until() + refusals.slack + ENDS_KEPT).0;
         let lowered = self.lower_all(refusals, far).await?;
         Ok(rows.len() as u64 + lowered + self.remove_unregistered().await?)
     }
@@ -64,7 +67,11 @@ impl PgCommitter {
             let mut edit = RowEdit::new(client, rows.clone(), self.terms(), self.shared.now());
             edit.lower(until);
             let written = match edit.finish(&self.shared.rules.cipher) {
-                Ok(write) => self.replace(client, &write).await,
+                Ok(write) => {
+                    let epoch = self.shared.settings.load().version;
+                    let replaced = self.replace(client, &write, epoch).await;
+                    replaced.map(drop)
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = written {
@@ -81,10 +88,15 @@ impl PgCommitter {
         }
     }
 
-    /// Writes a row in place of the one that it was made from, or does nothing if that was changed.
-    async fn replace(&self, client: ClientKey, write: &ClientWrite) -> Result<()> {
+    /// Writes a row in place of the one that it was made from. Does nothing if that was changed, or the settings have
+    /// another number.
+    async fn replace(
+        &self,
+        client: ClientKey,
+        write: &ClientWrite,
+        epoch: u64,
+    ) -> Result<Replaced> {
         let shared = &self.shared;
-        let epoch = shared.settings.load().version;
         let until = shared.deadline();
         let begin = Shared::begin(until);
         let replaced = read_until!(shared, until, |connection| replace_on(
@@ -105,15 +117,20 @@ impl PgCommitter {
             let mut records = settings.containers.values();
             id == ContainerId::UNNAMED || records.any(|record| record.id == id.0)
         };
+        // A container that is registered later has another number: its sessions are not looked at.
         let all = (0..settings.next_container).map(ContainerId);
         let gone: BTreeSet<_> = all.filter(|id| !is_registered(*id)).collect();
+        let terms = SearchTerms {
+            gone: &gone,
+            epoch: settings.version,
+        };
         let (searched, mut after) = {
             let mut state = lock(&shared.reclaim);
             match &state.searching {
                 Some(under_way) => under_way.clone(),
                 None if gone.is_subset(&state.searched) => return Ok(0),
                 None => {
-                    let begun = (gone, ClientKey::from_bytes([0; 16]));
+                    let begun = (gone.clone(), ClientKey::from_bytes([0; 16]));
                     state.searching = Some(begun.clone());
                     begun
                 }
@@ -127,13 +144,20 @@ impl PgCommitter {
                 (state.searched, state.searching) = (searched, None);
                 return Ok(removed);
             };
-            after = *last;
+            let (begun, last) = (after, *last);
             for (client, rows) in clients {
                 let Ok(rows) = rows else { continue };
-                if rows.has_any(|id| !is_registered(id)) {
-                    removed += self.remove_from(client, &is_registered).await?;
+                if !rows.has_any(|id| gone.contains(&id)) {
+                    continue;
                 }
+                let Some(count) = self.remove_from(client, &terms).await? else {
+                    // The next call looks at these clients again, with the newest settings.
+                    lock(&self.shared.reclaim).searching = Some((searched, begun));
+                    return Ok(removed);
+                };
+                removed += count;
             }
+            after = last;
             if removed > 0 {
                 lock(&shared.reclaim).searching = Some((searched, after));
                 return Ok(removed);
@@ -141,24 +165,43 @@ impl PgCommitter {
         }
     }
 
-    async fn remove_from(
-        &self,
-        client: ClientKey,
-        is_registered: &impl Fn(ContainerId) -> bool,
-    ) -> Result<u64> {
-        // With its large packages.
-        let mut removed = 0;
-        for (client, rows) in self.shared.load(&[client]).await? {
-            let Ok(rows) = rows else { continue };
+    /// Removes a client's sessions of containers that are gone. Returns how many clients were changed. `None`: it could
+    /// not be done now.
+    async fn remove_from(&self, client: ClientKey, terms: &SearchTerms<'_>) -> Result<Option<u64>> {
+        for _ in 0..ATTEMPTS {
+            // With its large packages.
+            let Some((client, rows)) = self.shared.load(&[client]).await?.pop() else {
+                return Ok(Some(0));
+            };
+            let Ok(rows) = rows else { return Ok(Some(0)) };
             let mut edit = RowEdit::new(client, rows, self.terms(), self.shared.now());
-            if edit.remove_unregistered(is_registered) {
-                let write = edit.finish(&self.shared.rules.cipher)?;
-                self.replace(client, &write).await?;
-                removed += 1;
+            if !edit.remove_unregistered(&|id| !terms.gone.contains(&id)) {
+                return Ok(Some(0));
+            }
+            let write = edit.finish(&self.shared.rules.cipher)?;
+            if let Replaced::Written = self.replace(client, &write, terms.epoch).await? {
+                return Ok(Some(1));
+            }
+            if self.shared.heard.epoch() != terms.epoch {
+                return Ok(None);
             }
         }
-        Ok(removed)
+        Ok(None)
     }
+}
+
+/// What a search for sessions of unregistered containers goes by.
+struct SearchTerms<'a> {
+    gone: &'a BTreeSet<ContainerId>,
+    /// The number of the settings that say so.
+    epoch: u64,
+}
+
+/// Whether a row was replaced.
+enum Replaced {
+    Written,
+    /// Somebody else has changed it, or the settings.
+    Changed,
 }
 
 async fn replace_on(
@@ -166,7 +209,7 @@ async fn replace_on(
     client: ClientKey,
     write: &ClientWrite,
     (terms, begin): (WriteTerms, &str),
-) -> Result<(), Failure> {
+) -> Result<Replaced, Failure> {
     connection
         .prepare_all(&[
             Statement::Replace,
@@ -178,9 +221,9 @@ async fn replace_on(
     flight.extend(requests(connection, client, write, terms));
     flight.push(Box::pin(connection.simple("COMMIT")));
     match all(flight).await {
-        // Somebody else has changed it, or the settings.
-        Err(Failure::Again(_)) => Ok(()),
-        ended => ended,
+        Ok(()) => Ok(Replaced::Written),
+        Err(Failure::Again(_)) => Ok(Replaced::Changed),
+        Err(failure) => Err(failure),
     }
 }
 

@@ -7,6 +7,9 @@ use crate::storage::record::RecordCipher;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What is allowed for beyond the deadline.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// How the engine uses the server.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerSettings {
@@ -32,6 +35,17 @@ pub(crate) struct ServerSettings {
 }
 
 impl ServerSettings {
+    /// The time after which an answer cannot be one that was only late: the server's clock was set back.
+    pub(crate) fn slowest(&self) -> Duration {
+        self.deadline + SLACK
+    }
+
+    /// By how much the time of an event may be wrong. A commit may take as long as the deadline after its time was
+    /// noted, and a server's clock that was set back may be known too late by as much as the slowest answer takes.
+    pub(crate) fn margin(&self) -> Duration {
+        self.deadline + self.slowest() + SLACK
+    }
+
     /// How many connections are kept for longer than a request at most.
     pub(crate) fn kept_connections(&self) -> usize {
         match self.keeps_first_look {
@@ -70,4 +84,16 @@ pub(crate) struct PostgresRules {
     pub(crate) unconfirmed: Option<Duration>,
     /// The settings that a new store begins with, where it is to be the copy of another one.
     pub(crate) initial: Option<Arc<StoreSettings>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C3.2, C4.8
+    #[test]
+    fn a_late_commit_and_a_clock_that_was_set_back_are_both_allowed_for() {
+        let settings = ServerSettings::default();
+        assert!(settings.margin() > settings.deadline + settings.slowest());
+    }
 }

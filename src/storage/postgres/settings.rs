@@ -1,7 +1,8 @@
 //! The settings of the store and the keys of its records, as the server has them.
 
-use super::connection::Param;
+use super::connection::{Connection, Param};
 use super::failure::Failure;
+use super::heard::{KnownState, SettingsDigest};
 use super::load::{column, lost_meta};
 use super::reading::read;
 use super::shared::Shared;
@@ -13,6 +14,7 @@ use crate::storage::record::{
     ContainerRecord, RecordCipher, RecordKind, open_plain, open_value, seal_plain, seal_value,
 };
 use crate::storage::{ContainerId, SecretRecord, SettingsChange, StoreSettings};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -102,22 +104,65 @@ pub(super) fn decode(
     })
 }
 
+fn digest(record: &[u8]) -> SettingsDigest {
+    Sha256::digest(record).into()
+}
+
+fn sized<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
+    let damaged = |_| Error::new(ErrorKind::Corrupt, "the store's own row is damaged");
+    bytes.try_into().map_err(damaged)
+}
+
+/// The digest of the settings in a row of the store's own table.
+pub(super) fn digest_of(row: &Row) -> Result<SettingsDigest> {
+    Ok(digest(column(row, 1)?))
+}
+
 /// The settings in a row of the store's own table.
 pub(super) fn decode_row(row: &Row, cipher: &RecordCipher) -> Result<StoreSettings> {
     let epoch: i64 = column(row, 0)?;
     let identity: &[u8] = column(row, 2)?;
-    let identity = identity
-        .try_into()
-        .map_err(|_| Error::new(ErrorKind::Corrupt, "the store's identity is damaged"))?;
-    decode(identity, epoch.cast_unsigned(), column(row, 1)?, cipher)
+    decode(
+        sized(identity)?,
+        epoch.cast_unsigned(),
+        column(row, 1)?,
+        cipher,
+    )
 }
 
 impl Shared {
+    /// Hears the epoch and the time of the server on a connection. Finds out whether it has lost settings.
+    pub(super) async fn greet(&self, connection: &Connection) -> Result<(), Failure> {
+        let (known, sent) = (self.heard.known(), Instant::now());
+        let rows = connection.run(Statement::Epoch, &[]).await?;
+        let row = rows.first().ok_or_else(lost_meta)?;
+        let epoch: i64 = column(row, 0)?;
+        let time = column(row, 1)?;
+        let digest = column::<&[u8]>(row, 2)?;
+        self.check_known(&known, epoch.cast_unsigned(), &sized(digest)?)?;
+        self.heard.hear_epoch(epoch.cast_unsigned());
+        self.heard.hear_time(time);
+        self.heard.measure(time, sent.into_std());
+        connection.note_greeted();
+        Ok(())
+    }
+
+    fn check_known(&self, known: &KnownState, epoch: u64, digest: &SettingsDigest) -> Result<()> {
+        match known.is_lost(epoch, digest) {
+            true => Err(self.find_back()),
+            false => Ok(()),
+        }
+    }
+
     /// Loads the newest settings.
     pub(super) async fn load_settings(&self) -> Result<Arc<StoreSettings>> {
+        let known = self.heard.known();
         let rows = read!(self, |connection| connection.run(Statement::Settings, &[]))?;
         let row = rows.first().ok_or_else(lost_meta)?;
         let settings = decode_row(row, &self.rules.cipher)?;
+        let digest = digest_of(row)?;
+        self.check_known(&known, settings.version, &digest)?;
+        self.heard.know_settings(settings.version, digest);
         Ok(self.know(Arc::new(settings)))
     }
 
@@ -155,6 +200,7 @@ impl Shared {
                 Ok(rows) => {
                     connection.give_back();
                     if !rows.is_empty() {
+                        self.heard.know_settings(changed.version, digest(&record));
                         return Ok(self.know(Arc::new(changed)));
                     }
                 }
@@ -184,10 +230,7 @@ impl Shared {
             Error::new(ErrorKind::OutcomeUnknown, why).with_source(error.clone())
         };
         let newest = self.load_settings().await.map_err(|_| unknown())?;
-        let same = newest.version == changed.version
-            && newest.containers == changed.containers
-            && newest.secrets == changed.secrets;
-        match same {
+        match *newest == *changed {
             true => Ok(newest),
             false => Err(unknown()),
         }

@@ -22,7 +22,6 @@ use crate::storage::{Mark, StoreSettings, TombstonePolicy, Touch};
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 pub(super) struct Shared {
@@ -43,6 +42,8 @@ pub(super) struct Shared {
     pub(super) counters: PgCounters,
     pub(super) process: Process,
     pub(super) is_closed: AtomicBool,
+    /// The server was found in an earlier state than the one that this process knows.
+    pub(super) went_back: AtomicBool,
 }
 
 #[derive(Default)]
@@ -68,6 +69,12 @@ pub(super) fn closed() -> Error {
 fn left_millis(until: Instant) -> i64 {
     let left = until.saturating_duration_since(Instant::now()).as_millis();
     i64::try_from(left).unwrap_or(i64::MAX).clamp(1, 1 << 30)
+}
+
+fn back() -> Error {
+    let why = "the store is closed: the server has lost changes of the settings that this process knows, as after the \
+               restore of a backup, or the promotion of a standby that lacked them: restart this process";
+    Error::new(ErrorKind::Closed, why)
 }
 
 impl Shared {
@@ -102,30 +109,58 @@ impl Shared {
         self.process.check()?;
         match self.is_closed.load(Ordering::Acquire) {
             true => Err(closed()),
+            false if self.went_back.load(Ordering::Acquire) => Err(back()),
             false => Ok(()),
         }
+    }
+
+    /// Notes that the server has other settings than it had before under the same number, or earlier ones. Nothing that
+    /// this process knows can be relied on any more.
+    pub(super) fn find_back(&self) -> Error {
+        if !self.went_back.swap(true, Ordering::AcqRel) {
+            tracing::error!("{}", back());
+        }
+        back()
     }
 
     /// A connection, until this moment.
     pub(super) async fn connection(&self, until: Instant) -> Result<Borrowed, Failure> {
         self.check_open().map_err(Failure::Refused)?;
-        self.pool.get(until).await
+        self.greeted(self.pool.get(until).await?, until).await
     }
 
     /// A connection for a commit, until this moment.
     pub(super) async fn connection_to_write(&self, until: Instant) -> Result<Borrowed, Failure> {
         self.check_open().map_err(Failure::Refused)?;
-        self.pool.get_to_write(until).await
+        self.greeted(self.pool.get_to_write(until).await?, until)
+            .await
+    }
+
+    /// A connection that is asked first whether it leads to the server as it was: it may lead to another one, or to the
+    /// same one after a restore.
+    async fn greeted(&self, connection: Borrowed, until: Instant) -> Result<Borrowed, Failure> {
+        if connection.is_greeted() {
+            return Ok(connection);
+        }
+        match self.within(until, self.greet(&connection)).await {
+            Ok(()) => Ok(connection),
+            Err(failure) => {
+                connection.after(&failure);
+                Err(match failure {
+                    Failure::Lost(error) => Failure::NotSent(error),
+                    other => other,
+                })
+            }
+        }
     }
 
     pub(super) fn version(&self) -> u64 {
         lock(&self.random).version()
     }
 
-    /// By how much the time of an event may be wrong, in milliseconds: a commit may take as long as the deadline.
+    /// By how much the time of an event may be wrong, in milliseconds.
     pub(super) fn margin(&self) -> i64 {
-        let margin = self.rules.server.deadline + Duration::from_secs(1);
-        i64::try_from(margin.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(self.rules.server.margin().as_millis()).unwrap_or(i64::MAX)
     }
 
     pub(super) fn mark(&self) -> Mark {

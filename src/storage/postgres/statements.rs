@@ -58,7 +58,7 @@ macro_rules! load {
     };
 }
 
-const EPOCH: &str = "SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint \
+const EPOCH: &str = "SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, sha256(settings) \
      FROM {s}cloakroom_meta WHERE one = 1";
 
 const LOAD_ONE: &str = load!("$1");
@@ -235,7 +235,8 @@ const EXPIRED: &str = "DELETE FROM {s}cloakroom_client WHERE client IN (SELECT c
      AND body IS NULL RETURNING client";
 
 const AHEAD: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
-     FROM {s}cloakroom_client WHERE sweep_at > $1 AND ended IS NOT NULL AND body IS NULL LIMIT $2";
+     FROM {s}cloakroom_client WHERE sweep_at > $1 AND ended IS NOT NULL AND body IS NULL \
+     ORDER BY sweep_at DESC LIMIT $2";
 
 /// The clients whose sessions may be over, and those whose rows a wrong clock wrote.
 const STALE: &str = "SELECT client FROM {s}cloakroom_client WHERE body IS NOT NULL AND client > $1 \

@@ -2,10 +2,13 @@
 //! refused is not, no session is read as empty, and no call hangs.
 
 use crate::place::connect;
-use crate::support::wait::eventually;
+use crate::support::wait::{eventually, until};
 use cloakroom::{Error, ErrorKind, Store};
 use cloakroom_postgres_server::{Passage, Proxy, Server, is_available, shared};
 use cloakroom_torture::load::{Load, Told, Verdict};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -191,4 +194,46 @@ fn disturb(proxy: &Proxy, chance: &mut fastrand::Rng) {
         }
     }
     proxy.open();
+}
+
+/// Drops a store on the thread that wakes it.
+struct DropsStore(Mutex<Option<Store>>, mpsc::Sender<()>);
+
+impl Wake for DropsStore {
+    fn wake(self: Arc<Self>) {
+        let store = self.0.lock().unwrap().take();
+        drop(store);
+        let _ = self.1.send(());
+    }
+}
+
+#[test]
+fn a_store_that_is_dropped_by_the_engines_own_thread_ends() {
+    let Some(server) = shared() else { return };
+    let database = server.database();
+    let store = store(&database.url());
+    let id = store.client_ids().issue();
+    let txn = store.begin().unwrap();
+    txn.session(&id).unwrap().pkg("p").insert("n", 1).unwrap();
+    let mut commit = pin!(txn.commit_async());
+    let (told, dropped) = mpsc::channel();
+    let waker = Waker::from(Arc::new(DropsStore(Mutex::new(Some(store)), told)));
+    let polled = commit.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(matches!(polled, Poll::Pending));
+    dropped.recv_timeout(ANSWERED).unwrap();
+    let mut ended = None;
+    until("it has committed", || {
+        if let Poll::Ready(end) = commit
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            ended = Some(end);
+        }
+        ended.is_some()
+    });
+    ended.unwrap().unwrap();
+    // No connection is left behind.
+    let connected = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cloakroom'
+                     AND datname = current_database()";
+    until("it is closed", || database.sql(connected).trim() == "0");
 }

@@ -1,10 +1,12 @@
 //! C3.7, C10.3: what a sweep reads on a server, and which of several processes sweeps.
 
+use crate::held::{is_sleeping, is_waited_for, while_held};
 use crate::place::{Place, connect};
-use crate::support::visitors::put;
+use crate::support::visitors::{again, put};
 use crate::support::wait::until;
 use cloakroom::{ClientId, Clock, ContainerSettings, Store};
 use cloakroom_postgres_server::database;
+use std::thread;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -106,4 +108,132 @@ fn one_process_at_a_time_sweeps_by_itself_until_it_ends() {
     visitors(&other, 3);
     swept("the other one sweeps in its place");
     assert_ne!(holder(), first);
+}
+
+/// Puts something into the container that is named like the package.
+fn fill(store: &Store, id: &ClientId, package: &str, value: &str) {
+    let filled = store.transact(|txn| txn.session(id)?.pkg(package).insert("n", value));
+    filled.unwrap();
+}
+
+// C1.1, C2.2
+#[test]
+fn a_container_that_is_registered_during_a_search_keeps_its_sessions() {
+    let Some(database) = database() else {
+        return;
+    };
+    let open = || connect(Store::builder().implicit_sweeps(false), &database.url());
+    let (sweeping, other) = (open(), open());
+    sweeping.register("old", ContainerSettings::new()).unwrap();
+    let mut ids: Vec<_> = (0..2).map(|_| other.client_ids().issue()).collect();
+    ids.sort_by_key(ClientId::key);
+    for id in &ids {
+        put(&sweeping, id, 1);
+        fill(&sweeping, id, "old", "1");
+    }
+    sweeping.unregister("old").unwrap();
+    let hold = "SELECT FROM cloakroom_client ORDER BY client LIMIT 1 FOR UPDATE";
+    thread::scope(|scope| {
+        while_held(&database, hold, || {
+            scope.spawn(|| sweeping.container("").unwrap().sweep().unwrap());
+            until("the search is at the first session", || {
+                is_waited_for(&database)
+            });
+            other.register("carts", ContainerSettings::new()).unwrap();
+            fill(&other, &again(&other, &ids[1]), "carts", "2");
+            until("the sweeping process knows the container", || {
+                drop(sweeping.begin().unwrap());
+                sweeping.container("carts").is_ok()
+            });
+        });
+    });
+    let txn = other.begin().unwrap();
+    let carts = txn.session(&again(&other, &ids[1])).unwrap().pkg("carts");
+    assert_eq!(carts.get::<String>("n").unwrap().as_deref(), Some("2"));
+    // What the search is for goes, with the next sweep at the latest: the sessions are the same then.
+    sweeping.container("").unwrap().sweep().unwrap();
+    fill(&other, &again(&other, &ids[0]), "carts", "2");
+    let lengths = "SELECT count(DISTINCT length(body)), count(*) FROM cloakroom_client";
+    assert_eq!(database.sql(lengths).trim(), "1|2");
+}
+
+// C5.4
+#[test]
+fn a_row_that_changes_during_a_search_loses_no_package_that_it_lists() {
+    let Some(database) = database() else {
+        return;
+    };
+    let store = connect(Store::builder().implicit_sweeps(false), &database.url());
+    store.register("old", ContainerSettings::new()).unwrap();
+    let id = store.client_ids().issue();
+    fill(&store, &id, "p", "1");
+    fill(&store, &id, "old", &"large".repeat(1000));
+    store.unregister("old").unwrap();
+    let change = "UPDATE cloakroom_client SET version = version + 1; SELECT pg_sleep(3)";
+    thread::scope(|scope| {
+        scope.spawn(|| database.sql(change));
+        until("the row changes", || is_sleeping(&database));
+        store.container("").unwrap().sweep().unwrap();
+    });
+    let left = "SELECT (SELECT count(*) FROM cloakroom_package), (SELECT sum(spilled) FROM cloakroom_client)";
+    assert_eq!(database.sql(left).trim(), "0|0");
+}
+
+// C3.5
+#[test]
+fn a_tombstone_of_a_clock_that_was_ahead_is_found_among_many() {
+    let Some(database) = database() else {
+        return;
+    };
+    let (right, wrong) = (clock(), clock());
+    wrong.advance(100 * 60 * MINUTE);
+    let open = |clock: &Clock| {
+        let builder = Store::builder().clock(clock.clone());
+        connect(builder.implicit_sweeps(false), &database.url())
+    };
+    let end = |store: &Store| {
+        let ids = visitors(store, 1);
+        let ended = store.transact(|txn| txn.session(&ids[0])?.destroy());
+        ended.unwrap();
+    };
+    let store = open(&right);
+    end(&store);
+    database.sql(
+        "INSERT INTO cloakroom_client (client, version, past, seen, ended, sweep_at, spilled)
+         SELECT gen_random_uuid(), version, past, seen, ended, sweep_at, spilled
+         FROM cloakroom_client, generate_series(1, 1100)",
+    );
+    end(&open(&wrong));
+    let last = || -> i64 {
+        let last = database.sql("SELECT max(sweep_at) FROM cloakroom_client");
+        last.trim().parse().unwrap()
+    };
+    let before = last();
+    store.container("").unwrap().sweep().unwrap();
+    assert!(last() < before);
+}
+
+#[test]
+fn a_process_that_sweeps_does_not_keep_others_from_it_for_longer_than_any_container_bears() {
+    let Some(database) = database() else {
+        return;
+    };
+    let clock = clock();
+    let store = connect(Store::builder().clock(clock.clone()), &database.url());
+    let slow = ContainerSettings::new().timeout(24 * 60 * MINUTE);
+    let slow = slow.resolution(12 * 60 * MINUTE);
+    store.container("").unwrap().configure(slow).unwrap();
+    let fast = ContainerSettings::new().timeout(MINUTE);
+    store.register("carts", fast).unwrap();
+    let lasts = "SELECT until - (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM cloakroom_lease";
+    let mut longest = 0;
+    let mut rounds = 0;
+    until("it sweeps", || {
+        clock.advance(13 * 60 * MINUTE);
+        if let Ok(lasts) = database.sql(lasts).trim().parse::<i64>() {
+            (longest, rounds) = (longest.max(lasts), rounds + 1);
+        }
+        rounds == 5
+    });
+    assert!(longest < 120_000, "{longest} ms");
 }
