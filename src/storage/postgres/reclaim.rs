@@ -175,7 +175,7 @@ impl PgCommitter {
             };
             let Ok(rows) = rows else { return Ok(Some(0)) };
             let mut edit = RowEdit::new(client, rows, self.terms(), self.shared.now());
-            if !edit.remove_unregistered(&|id| !terms.gone.contains(&id)) {
+            if !edit.remove_unregistered(|id| !terms.gone.contains(&id)) {
                 return Ok(Some(0));
             }
             let write = edit.finish(&self.shared.rules.cipher)?;
