@@ -212,6 +212,35 @@ fn a_store_that_is_there_is_opened_only_if_it_is_the_copy() {
     }
 }
 
+// C2.11
+#[test]
+fn an_unfinished_copy_serves_nobody_and_a_finished_one_takes_nothing_more() {
+    let clock = clock();
+    let (original, ids) = original(&clock);
+    let (_folder, path) = place();
+    let copy = copy_of(&original, &clock).open(&path).unwrap();
+    let copied = original.copy_to_with(&copy, |_| ControlFlow::Break(()));
+    assert!(!copied.unwrap().is_complete);
+    copy.close().unwrap();
+    let error = builder(&clock).open(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("unfinished copy"), "{error}");
+
+    let copy = copy_of(&original, &clock).open(&path).unwrap();
+    assert!(original.copy_to(&copy).unwrap().is_complete);
+    copy.close().unwrap();
+    let used = builder(&clock).open(&path).unwrap();
+    used.end(ids[3].key()).unwrap();
+    used.close().unwrap();
+    // The session that has ended there would come back.
+    let error = copy_of(&original, &clock).open(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("no unfinished copy"), "{error}");
+    let used = builder(&clock).open(&path).unwrap();
+    assert!(used.entry(ids[3].key()).unwrap().is_none());
+    assert!(used.entry(ids[4].key()).unwrap().is_some());
+}
+
 /// Sweeps a store's containers once the copy has begun to verify, an hour and a minute later.
 fn swept_on_the_way(original: &Store, copy: &Store, clock: &Clock, swept: &Store) -> Copied {
     let mut removed = 0;

@@ -26,6 +26,8 @@ pub(crate) struct StoreSettings {
     /// Names the secret that signs new ids: the newest, unless the engine lets a new one verify in every process before
     /// it signs.
     pub(crate) issuing: u8,
+    /// Whether the store is a copy of another one that lacks a part of it.
+    pub(crate) is_unfinished: bool,
 }
 
 /// A secret that signs client ids, as stored: the byte that names it, the key, and when it was made, if that is known.
@@ -57,6 +59,8 @@ pub(crate) enum SettingsChange {
         expected: Vec<SecretRecord>,
         new: Vec<SecretRecord>,
     },
+    /// The copy has all that its original has.
+    FinishCopy,
 }
 
 /// A container as it is to be.
@@ -132,6 +136,12 @@ impl StoreSettings {
                 settings.secrets.clone_from(new);
                 settings.issuing = newest_secret(new);
             }
+            SettingsChange::FinishCopy => {
+                if !settings.is_unfinished {
+                    return Ok(None);
+                }
+                settings.is_unfinished = false;
+            }
         }
         settings.version += 1;
         Ok(Some(settings))
@@ -191,6 +201,31 @@ impl StoreSettings {
         }
         self.registry += 1;
         Ok(true)
+    }
+
+    /// What a new store begins with that is to be the copy of this one.
+    pub(crate) fn for_copy(&self) -> Self {
+        Self {
+            is_unfinished: true,
+            ..self.clone()
+        }
+    }
+
+    /// Refuses a store that is to be opened as the copy of `original` and is not, or whose copy is finished: what it has
+    /// ended since would come back. Refuses an unfinished copy otherwise.
+    pub(crate) fn require_role(&self, original: Option<&Self>) -> Result<()> {
+        let why = match original {
+            Some(original) if original.identity != self.identity => return Err(Self::no_copy()),
+            Some(_) if !self.is_unfinished => {
+                "the store is there already, and is no unfinished copy: what was ended in it since would come back; copy \
+                 into a new store"
+            }
+            None if self.is_unfinished => {
+                "the store is an unfinished copy of another one: finish it with `cloakroom move` or Store::copy_to"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidInput, why))
     }
 
     /// The error of a store that is to be the copy of another one, and is not.
@@ -258,6 +293,7 @@ mod tests {
             next_container: 5,
             secrets: vec![SecretRecord(0, [1; 32], None)],
             issuing: 0,
+            is_unfinished: false,
         }
     }
 
@@ -311,6 +347,26 @@ mod tests {
         assert_eq!(moved.kind(), ErrorKind::InvalidInput);
         let gone = with.changed(&SettingsChange::RemoveContainer("b".into()));
         assert_eq!(gone.unwrap_err().kind(), ErrorKind::NoSuchContainer);
+    }
+
+    // C10.1
+    #[test]
+    fn a_copy_is_a_copy_until_it_is_finished_and_a_store_then() {
+        let original = settings();
+        let copy = original.for_copy();
+        assert!(original.require_role(None).is_ok());
+        assert!(copy.require_role(Some(&original)).is_ok());
+        assert!(copy.require_role(None).is_err());
+        let finished = copy.changed(&SettingsChange::FinishCopy).unwrap().unwrap();
+        assert_eq!((finished.version, finished.registry), (8, 3));
+        assert!(finished.require_role(None).is_ok());
+        assert!(finished.require_role(Some(&original)).is_err());
+        assert!(
+            finished
+                .changed(&SettingsChange::FinishCopy)
+                .unwrap()
+                .is_none()
+        );
     }
 
     // C4.2, C10.3

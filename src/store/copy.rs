@@ -7,7 +7,7 @@ use crate::block_on::{block_on, wait};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ContainerHome, OnDuplicate, PackageChange};
+use crate::storage::{ContainerHome, OnDuplicate, PackageChange, SettingsChange};
 use crate::transaction::{ContainerEntry, Env};
 use std::iter::Peekable;
 use std::ops::ControlFlow;
@@ -51,17 +51,17 @@ impl StoreBuilder {
     /// `original`, so that client ids and cookies go on working. If the application gives the secrets, give them to both
     /// ([`secret`](Self::secret)). [`Store::copy_to`] brings the sessions. Blocks until the settings are read.
     ///
-    /// A store that is there already is opened as it is, if an earlier call made it as a copy of `original`. Otherwise
-    /// opening fails.
+    /// A store that is there already is opened as it is, if it is an unfinished copy of `original`. Otherwise opening
+    /// fails: what was ended in a finished copy since would come back. Until it is finished, a copy opens in no other way.
     ///
     /// # Errors
     ///
-    /// A failure of the storage. Opening gives [`InvalidInput`](ErrorKind::InvalidInput) for a store that is no copy of
-    /// `original`.
+    /// A failure of the storage. Opening gives [`InvalidInput`](ErrorKind::InvalidInput) for a store that is no unfinished
+    /// copy of `original`.
     pub fn copy_of(mut self, original: &Store) -> Result<Self> {
         let settings = block_on(original.inner.env.refresh_settings())
             .and_then(|_| wait(original.inner.env.storage.settings()))?;
-        self.copy_of = Some(settings);
+        self.copy_of = Some(Arc::new(settings.for_copy()));
         Ok(self)
     }
 }
@@ -112,6 +112,7 @@ impl Store {
             progress: &mut progress,
         };
         if run.copy()?.is_continue() && run.verify()?.is_continue() {
+            wait(to.storage.configure(SettingsChange::FinishCopy))?;
             run.done.is_complete = true;
         }
         let Copied {

@@ -19,7 +19,7 @@ use crate::storage::record::RecordCipher;
 use crate::storage::redb::{Engine, EngineRules, OpenOptions};
 #[cfg(feature = "torture")]
 use crate::storage::{ChosenEngine, chosen_engine};
-use crate::storage::{Finding, Storage, StoreSettings};
+use crate::storage::{Finding, Storage};
 use crate::transaction::{
     BACKGROUND_THREADS, Env, EventQueue, KnownSettings, Recomputer, Registry, Turns, Worker,
 };
@@ -245,11 +245,7 @@ impl StoreBuilder {
     async fn wire(self, storage: Arc<dyn Storage>) -> Result<Store> {
         describe_metrics();
         let settings = storage.settings().await?;
-        if let Some(original) = &self.copy_of
-            && original.identity != settings.identity
-        {
-            return Err(StoreSettings::no_copy());
-        }
+        settings.require_role(self.copy_of.as_deref())?;
         let (source, ids) = client_ids(&settings, &self.secrets.0)?;
         #[cfg(feature = "torture")]
         let ids = ids.guessable(self.guessable_ids);

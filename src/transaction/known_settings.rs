@@ -131,6 +131,7 @@ mod tests {
             next_container: 1,
             secrets: (4..7).map(|n| SecretRecord(n, [n; 32], None)).collect(),
             issuing,
+            is_unfinished: false,
         };
         for issuing in 4..7 {
             let (signs, others) = split_secrets(&settings(issuing)).unwrap();

@@ -314,6 +314,7 @@ mod tests {
             next_container: 2,
             secrets: Vec::new(),
             issuing: 0,
+            is_unfinished: false,
         };
         let in_cookie = settings(ContainerHome::Cookie);
         let error = CookieSupport::Missing.check(&in_cookie).unwrap_err();

@@ -79,6 +79,7 @@ fn fresh_settings() -> Result<Arc<StoreSettings>> {
         next_container: 1,
         secrets: vec![SecretRecord(0, random()?, None)],
         issuing: 0,
+        is_unfinished: false,
     }))
 }
 

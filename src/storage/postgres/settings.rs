@@ -23,8 +23,9 @@ use tokio_postgres::Row;
 const SETTINGS: &[u8] = b"settings";
 const SECRETS: &[u8] = b"secrets";
 
-/// The stored form: registry, containers, the next container's number, the record of the secrets, the issuing one.
-type SettingsFields = (u64, Vec<(String, Vec<u8>)>, u32, Vec<u8>, u8);
+/// The stored form: registry, containers, the next container's number, the record of the secrets, the issuing one,
+/// and whether it is an unfinished copy.
+type SettingsFields = (u64, Vec<(String, Vec<u8>)>, u32, Vec<u8>, u8, bool);
 /// The name, the key, and when it was made.
 type SecretFields = Vec<(u8, [u8; 32], Option<i64>)>;
 
@@ -47,6 +48,7 @@ pub(super) fn new_settings(identity: [u8; 16], secret: [u8; 32], now: Timestamp)
         next_container: 1,
         secrets: vec![SecretRecord(0, secret, Some(now))],
         issuing: 0,
+        is_unfinished: false,
     }
 }
 
@@ -67,6 +69,7 @@ pub(super) fn encode(settings: &StoreSettings, cipher: &RecordCipher) -> Result<
         settings.next_container,
         secrets,
         settings.issuing,
+        settings.is_unfinished,
     );
     seal_plain(RecordKind::Meta, SETTINGS, fields)
 }
@@ -77,7 +80,7 @@ pub(super) fn decode(
     record: &[u8],
     cipher: &RecordCipher,
 ) -> Result<StoreSettings> {
-    let (registry, containers, next_container, secrets, issuing): SettingsFields =
+    let (registry, containers, next_container, secrets, issuing, is_unfinished): SettingsFields =
         open_plain(RecordKind::Meta, SETTINGS, record)?;
     let containers = containers.into_iter().map(|(name, record)| {
         let record = ContainerRecord::decode(&name, &record)?;
@@ -101,6 +104,7 @@ pub(super) fn decode(
         next_container,
         secrets: secrets.collect(),
         issuing,
+        is_unfinished,
     })
 }
 

@@ -33,6 +33,8 @@ pub(crate) const COPIED: &str = "copied";
 pub(crate) const JOURNAL: &str = "journal";
 /// The path that the store was last opened by.
 pub(crate) const OPENED_AS: &str = "opened-as";
+/// Whether the store is an unfinished copy of another one. Missing: it is not.
+pub(crate) const UNFINISHED: &str = "unfinished-copy";
 /// The format of the file: [`MARK`], then the number.
 pub(crate) const FORMAT: &str = "format";
 /// Precedes the number of the format. It is never sealed or moved, so that every version recognizes the files of all

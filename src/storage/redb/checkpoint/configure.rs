@@ -20,6 +20,7 @@ use redb::Database;
 pub(crate) enum SettingsBefore {
     Container(ContainerBefore),
     Secrets(Vec<SecretRecord>),
+    UnfinishedCopy,
 }
 
 /// A container's row before a change.
@@ -57,6 +58,10 @@ impl StoreDatabase {
             SettingsChange::ReplaceSecrets { .. } => {
                 put_secrets(&txn, &new.secrets, &self.cipher)?;
                 SettingsBefore::Secrets(old.secrets.clone())
+            }
+            SettingsChange::FinishCopy => {
+                put_plain(&txn, meta::UNFINISHED, false)?;
+                SettingsBefore::UnfinishedCopy
             }
         });
         commit(txn, io)
@@ -130,6 +135,7 @@ impl SettingsBefore {
         match self {
             Self::Container(container) => container.put_back(&txn)?,
             Self::Secrets(secrets) => put_secrets(&txn, secrets, cipher)?,
+            Self::UnfinishedCopy => put_plain(&txn, meta::UNFINISHED, true)?,
         }
         commit(txn, io)
     }

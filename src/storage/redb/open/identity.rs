@@ -22,6 +22,8 @@ pub(crate) struct Identity {
     pub(crate) retired: Vec<ContainerId>,
     /// The number that the next new container gets.
     pub(crate) next_container: u32,
+    /// Whether the store is an unfinished copy of another one.
+    pub(crate) is_unfinished: bool,
     /// How often the file was opened. Together with the commits since, it gives the number of a commit.
     pub(crate) epoch: u64,
 }
@@ -40,6 +42,7 @@ impl Identity {
             next_container: self.next_container,
             secrets: self.secrets.clone(),
             issuing: newest_secret(&self.secrets),
+            is_unfinished: self.is_unfinished,
         }
     }
 }
@@ -76,6 +79,7 @@ pub(crate) fn own_records(
         containers: Vec::new(),
         retired: Vec::new(),
         next_container: plain(meta, meta::NEXT_CONTAINER)?,
+        is_unfinished: plain_if_there(meta, meta::UNFINISHED)?.unwrap_or_default(),
         epoch: plain(meta, meta::EPOCH)?,
     })
 }

@@ -23,6 +23,7 @@ pub(crate) fn put_settings(
     let txn = begin_durable(database)?;
     put_plain(&txn, meta::IDENTITY, settings.identity)?;
     put_plain(&txn, meta::NEXT_CONTAINER, settings.next_container)?;
+    put_plain(&txn, meta::UNFINISHED, settings.is_unfinished)?;
     {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
         // Opening it replaces the secrets of a file that was never opened and names no keys.
