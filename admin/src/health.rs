@@ -43,6 +43,7 @@ pub(crate) struct Finding {
 pub(crate) struct Signs {
     is_closed: bool,
     is_read_only: bool,
+    is_on_a_server: bool,
     audit_log_fails: bool,
     check_found_damage: bool,
     unreadable_parts: usize,
@@ -71,6 +72,7 @@ impl Signs {
         Self {
             is_closed: census.failure == Some(ErrorKind::Closed),
             is_read_only: statistics.is_read_only(),
+            is_on_a_server: statistics.is_on_a_server(),
             audit_log_fails: app.log.is_failing(),
             check_found_damage: app.tasks.last_check_found_damage(),
             unreadable_parts: statistics.unreadable_parts(),
@@ -109,6 +111,13 @@ impl Signs {
                 level: Level::Problem,
                 problem: "The application has closed its store.".to_owned(),
                 advice: "It does so when it ends. Start it again, or wait until it has started.",
+            });
+        } else if self.is_read_only && self.is_on_a_server {
+            found.push(Finding {
+                level: Level::Problem,
+                problem: "The database server cannot be reached. Requests that need it fail."
+                    .to_owned(),
+                advice: "Look at the server and the network. The store goes on by itself.",
             });
         } else if self.is_read_only {
             found.push(Finding {
@@ -193,7 +202,7 @@ impl Signs {
             found.push(Finding {
                 level: Level::Warning,
                 problem: format!("The queue is full: {commits} outside it."),
-                advice: "The disk does not keep pace. If this lasts, use a faster disk or write less.",
+                advice: "The disk, or the server, does not keep pace. If this lasts, use a faster one or write less.",
             });
         }
         if self.commit_p99_seconds >= SLOW_COMMIT {
@@ -241,7 +250,7 @@ impl Signs {
             found.push(Finding {
                 level: Level::Warning,
                 problem: format!("Not recorded since the store was opened: {touches}."),
-                advice: "Sessions may end early. The disk did not keep pace at some time.",
+                advice: "Sessions may end early. The disk, or the server, did not keep pace at some time.",
             });
         }
         if self.dropped_events > 0 {

@@ -31,6 +31,8 @@ pub struct Statistics {
     dropped_events: u64,
     reruns: u64,
     file_len: u64,
+    is_on_a_server: bool,
+    is_unreachable: bool,
 }
 
 impl Store {
@@ -52,6 +54,8 @@ impl Store {
             dropped_events: events.map_or(0, EventQueue::dropped),
             reruns: self.inner.env.reruns.load(Ordering::Relaxed),
             file_len: local.map_or(Ok(0), LocalEngine::file_len)?,
+            is_on_a_server: local.is_none(),
+            is_unreachable: local.is_none() && storage.ready().is_err(),
         })
     }
 
@@ -63,6 +67,13 @@ impl Store {
 }
 
 impl Statistics {
+    /// Whether the sessions are in a database server, as those of `Store::connect`. What these statistics say of files is
+    /// zero then.
+    #[must_use]
+    pub fn is_on_a_server(&self) -> bool {
+        self.is_on_a_server
+    }
+
     /// Commits that changed something.
     #[must_use]
     pub fn commits(&self) -> u64 {
@@ -190,11 +201,11 @@ impl Statistics {
     }
 
     /// Whether the store cannot write to its files now, because storage failed and they are not reopened yet, or
-    /// because the store was opened on a full disk. Commits get [`Unavailable`](crate::ErrorKind::Unavailable); reads
+    /// because the store was opened on a full disk; or whether its server cannot be reached. Commits get [`Unavailable`](crate::ErrorKind::Unavailable); reads
     /// are served where possible. The store recovers by itself.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.files.is_read_only
+        self.files.is_read_only || self.is_unreachable
     }
 
     /// Parts of the file that the disk could not read, although it could read the rest. Data in them gives

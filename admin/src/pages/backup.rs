@@ -38,6 +38,12 @@ pub(super) async fn send(visit: Visit) -> Answer {
         .get("since")
         .map(|text| read_mark(&visit, text));
     let since = since.transpose()?;
+    if visit.app.store.statistics()?.is_on_a_server() {
+        let text =
+            "The sessions are in a database server. Back that up, with pg_dump for instance.";
+        let title = "This store cannot do that";
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, title, text));
+    }
     let who = visit.access.who().unwrap_or_default().to_owned();
     visit
         .record("start backup", String::new(), async {

@@ -14,6 +14,8 @@ use serde_json::json;
 #[derive(Serialize)]
 struct Page {
     works: Vec<WorkView>,
+    /// Whether it can be backed up here: a store in a server is not.
+    can_back_up: bool,
     tasks: Vec<TaskView>,
     /// The task that is followed, if the address names one.
     followed: Option<TaskView>,
@@ -29,7 +31,7 @@ struct WorkView {
 }
 
 pub(super) async fn show(visit: Visit) -> Answer {
-    visit.show("maintenance.html", "Maintenance", &page(&visit, None))
+    visit.show("maintenance.html", "Maintenance", &page(&visit, None)?)
 }
 
 pub(super) async fn begin(visit: Visit, Path(work): Path<String>) -> Answer {
@@ -63,7 +65,7 @@ pub(super) async fn task(visit: Visit, Path(number): Path<u64>) -> Answer {
             "is running"
         }
     );
-    visit.show("maintenance.html", &title, &page(&visit, Some(task)))
+    visit.show("maintenance.html", &title, &page(&visit, Some(task))?)
 }
 
 pub(super) async fn stop(visit: Visit, Path(number): Path<u64>) -> Answer {
@@ -89,18 +91,22 @@ fn follow(visit: &Visit, number: u64, status: StatusCode) -> Answer {
     Ok(Redirect::to(&url).into_response())
 }
 
-fn page(visit: &Visit, followed: Option<TaskView>) -> Page {
-    let works = Work::ALL.map(|work| WorkView {
+fn page(visit: &Visit, followed: Option<TaskView>) -> Result<Page, Failure> {
+    let keeps_files = !visit.app.store.statistics()?.is_on_a_server();
+    let works = Work::ALL.into_iter();
+    let works = works.filter(|work| keeps_files || *work != Work::Checkpoint);
+    let works = works.map(|work| WorkView {
         path: work.path(),
         label: work.label(),
         effect: work.effect(),
         changes: work.changes(),
     });
-    Page {
-        works: works.into(),
+    Ok(Page {
+        works: works.collect(),
+        can_back_up: keeps_files,
         tasks: visit.app.tasks.list(),
         followed,
-    }
+    })
 }
 
 fn no_such_task() -> Failure {

@@ -33,6 +33,8 @@ pub(super) struct Figures {
     waiting_events: usize,
     unreadable_parts: usize,
     is_read_only: bool,
+    /// What these figures say of files is zero then.
+    is_on_a_server: bool,
 }
 
 impl Figures {
@@ -56,6 +58,7 @@ impl Figures {
             waiting_events: statistics.waiting_events(),
             unreadable_parts: statistics.unreadable_parts(),
             is_read_only: statistics.is_read_only(),
+            is_on_a_server: statistics.is_on_a_server(),
         }
     }
 }
@@ -103,10 +106,24 @@ fn page(app: &App, known: &Known, format: crate::render::Format) -> Result<Page,
         sessions: known.counted,
         sessions_shown: is_html.then(|| (known.sessions(), known.remark(chrono::Utc::now()))),
         health: Signs::of(app, &sample, rates.last(), known).findings(),
-        plots: is_html.then(|| plots(&rates)),
+        plots: is_html.then(|| {
+            let mut plots = plots(&rates);
+            if sample.statistics().is_on_a_server() {
+                plots.retain(|plot| !OF_FILES.contains(&plot.name));
+            }
+            plots
+        }),
         rates,
     })
 }
+
+/// The plots that say nothing of a store in a server.
+const OF_FILES: [&str; 4] = [
+    "bytes_per_second",
+    "syncs_per_second",
+    "journal_bytes",
+    "file_bytes",
+];
 
 fn plots(rates: &[Rates]) -> Vec<PlotView> {
     type Figure = (

@@ -89,7 +89,7 @@ impl Work {
                  itself once per resolution."
             }
             Self::Check => {
-                "Reads every record and every page of the file and reports damage. Changes nothing."
+                "Reads every record, and every page of a file, and reports damage. Changes nothing."
             }
             Self::Checkpoint => {
                 "Writes the commits of the journal into the file. The store does so by itself; this brings it forward, \
