@@ -2,8 +2,9 @@
 
 use crate::foreign::SourceFormat;
 use crate::opening::STORE_VARIABLE;
+use crate::server::StorePlace;
 use crate::text::{parse_bytes, parse_duration, parse_patience, parse_timeout};
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::net::SocketAddr;
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 /// Looks into a store of web sessions, tends it and moves it.
 ///
-/// A store is named by its path, if no application has it open; or by the address of the administration page that a running
-/// application mounts. Sessions are named by the keys of their clients, 32 hexadecimal digits, from which no id can be had.
+/// A store is named by its path, if no application has it open; by the address of its PostgreSQL server; or by the address
+/// of the administration page that a running application mounts. Sessions are named by the keys of their clients, 32 hexadecimal digits, from which no id can be had.
 #[derive(Debug, Parser)]
 #[command(name = "cloakroom", version, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
@@ -29,15 +30,19 @@ file or the administration cannot be used; 4 interrupted, or the answer was no."
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The store's file
+    /// The store's file, or the address of its server: postgres://USER@HOST/DATABASE?schema=NAME. The password comes from
+    /// the variable PGPASSWORD, or from ~/.pgpass or the file that PGPASSFILE names: other users see arguments
     #[arg(
         short,
         long,
         global = true,
-        value_name = "PATH",
-        env = STORE_VARIABLE
+        value_name = "PATH|URL",
+        env = STORE_VARIABLE,
+        // It may hold a password.
+        hide_env_values = true,
+        value_parser = place()
     )]
-    pub(crate) store: Option<PathBuf>,
+    pub(crate) store: Option<StorePlace>,
     /// Instead: the address of the administration page of the application that has the store open, such as
     /// https://shop.example/internal/sessions. The token comes from --token-file or the variable CLOAKROOM_TOKEN
     #[arg(long, global = true, value_name = "URL")]
@@ -60,6 +65,11 @@ pub(crate) struct Global {
     /// The keys of an encrypted store: a number and 64 hexadecimal digits a line, the current key first
     #[arg(long, global = true, value_name = "FILE", env = "CLOAKROOM_KEY_FILE")]
     pub(crate) key_file: Option<PathBuf>,
+}
+
+/// Every text is a path or an address.
+fn place() -> impl TypedValueParser<Value = StorePlace> {
+    OsStringValueParser::new().map(StorePlace::from)
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,12 +112,19 @@ pub(crate) enum Command {
     },
     /// Gives the space back that the store's file does not need any more
     Compact,
-    /// Migrates a store of an older format
+    /// Migrates a store of an older format, or makes the tables of a new one in a server. Afterwards, a role that may make
+    /// no tables can use them
     Migrate {
+        /// The store, as --store names it
+        #[arg(value_name = "STORE", value_parser = place())]
+        place: Option<StorePlace>,
         /// Does not ask
         #[arg(short, long)]
         yes: bool,
     },
+    /// Moves a store from a file into a PostgreSQL server, or back. Sessions, ids and secrets stay as they are
+    #[command(after_long_help = MOVE_HELP)]
+    Move(MoveArguments),
     /// Writes a backup, verified
     Backup(BackupArguments),
     /// Verifies backups
@@ -179,6 +196,26 @@ pub(crate) enum Command {
     Man { folder: Option<PathBuf> },
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct MoveArguments {
+    /// The store: a file, or the address of a server
+    #[arg(value_name = "FROM", value_parser = place())]
+    pub(crate) from: StorePlace,
+    /// Where it goes. There is no store yet, or the beginning of this copy
+    #[arg(value_name = "TO", value_parser = place())]
+    pub(crate) to: StorePlace,
+}
+
+const MOVE_HELP: &str = "\
+Stop the application first, on all machines: what it changes meanwhile is not in the copy. The store that is moved stays \
+as it is. All live sessions are copied, and then both stores are read again and compared. A move that was broken off or \
+killed goes on when the command is run again.
+
+  cloakroom move sessions.redb postgres://app@db/shop?schema=sessions
+  cloakroom move postgres://app@db/shop?schema=sessions sessions.redb
+
+The keys in --key-file are those of both stores.";
+
 /// Where the sessions of another library are, and where they go.
 #[derive(Debug, Args)]
 pub(crate) struct FromArguments {
@@ -222,6 +259,9 @@ afterwards is not in the store.";
 
 #[derive(Debug, Args)]
 pub(crate) struct AdminArguments {
+    /// The store, as --store names it
+    #[arg(value_name = "STORE", value_parser = place())]
+    pub(crate) place: Option<StorePlace>,
     /// Where to listen. Beyond this machine, put a proxy with TLS in front
     #[arg(long, default_value = "127.0.0.1:7077", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,

@@ -1,6 +1,7 @@
 //! How a command ends: its exit code, and what a person is told.
 
 use crate::output::{Form, error_line};
+use crate::server::without_passwords;
 use crate::stoppable::is_broken_off;
 use crate::text::{self, json_escaped, plain};
 use cloakroom::{Error, ErrorKind};
@@ -81,6 +82,50 @@ impl Failure {
         Self::new(code_of(kind), name, message, advice_on(kind))
     }
 
+    /// With the advice for a store in a server, where the advice is about files.
+    pub(crate) fn on_server(mut self) -> Self {
+        let known = SERVER_ADVICE
+            .iter()
+            .find(|(kind, _)| format!("{kind:?}") == self.kind);
+        if let Some((kind, advice)) = known
+            && self.advice == advice_on(*kind)
+        {
+            self.advice = (*advice).to_owned();
+        }
+        self
+    }
+
+    /// Of a store that is opened: it cannot be used as it is.
+    pub(crate) fn of_opening(error: Error) -> Self {
+        let advice = "If the move to there was broken off, run it again: it goes on.";
+        Self::from(error).if_invalid(advice)
+    }
+
+    /// Of a store that is opened to be moved.
+    pub(crate) fn of_moved(mut self) -> Self {
+        if self.is(ErrorKind::Locked) {
+            self.advice = "An application, or another command, has the store open. Stop it: what it changes would not be \
+                           moved."
+                .to_owned();
+        }
+        self
+    }
+
+    /// Of a store that is to become the copy.
+    pub(crate) fn of_copy(self) -> Self {
+        let advice = "Nothing was changed. Name a place where there is no store: another file, or another schema with \
+                      ?schema=NAME. If nobody uses what is there, remove the file, or drop the tables.";
+        self.of_moved().if_invalid(advice)
+    }
+
+    fn if_invalid(mut self, advice: &str) -> Self {
+        if self.is(ErrorKind::InvalidInput) {
+            self.code = UNUSABLE;
+            self.advice = advice.to_owned();
+        }
+        self
+    }
+
     /// Sessions were not counted to the end.
     pub(crate) fn unmeasured() -> Self {
         let advice = "Nothing was changed. `cloakroom stats --quick` does not read the sessions.";
@@ -136,6 +181,11 @@ impl Failure {
         Self::unusable("io", format!("{what}: {error}"), advice)
     }
 
+    /// Whether it is an error of this kind.
+    pub(crate) fn is(&self, kind: ErrorKind) -> bool {
+        self.kind == format!("{kind:?}")
+    }
+
     pub(crate) fn code(&self) -> u8 {
         self.code
     }
@@ -148,13 +198,13 @@ impl Failure {
         let _ = match form {
             Form::Json => {
                 let error = serde_json::json!({ "error": {
-                    "kind": self.kind, "message": self.message, "advice": self.advice,
+                    "kind": self.kind, "message": without_passwords(&self.message), "advice": self.advice,
                 }});
                 error_line(&json_escaped(&error.to_string()))
             }
             Form::Text => error_line(&format!(
                 "{red}error:{red:#} {}\n{}",
-                plain(&self.message),
+                plain(&without_passwords(&self.message)),
                 self.advice,
                 red = anstyle::AnsiColor::Red.on_default().bold(),
             )),
@@ -207,6 +257,45 @@ const KINDS: [ErrorKind; 12] = [
     ErrorKind::TooLarge,
     ErrorKind::InvalidInput,
     ErrorKind::Unsupported,
+];
+
+/// What to do about a store in a server.
+const SERVER_ADVICE: [(ErrorKind, &str); 8] = [
+    (
+        ErrorKind::NotAStore,
+        "Check the database, and the schema (?schema=NAME). `cloakroom migrate` makes the tables of a new store, and `cloakroom \
+         move` brings a store there.",
+    ),
+    (
+        ErrorKind::TooNew,
+        "Use the command of a newer version of cloakroom. Nothing was changed.",
+    ),
+    (
+        ErrorKind::Io,
+        "Check the role, its password and its rights, and the database. The password comes from PGPASSWORD, from ~/.pgpass, \
+         or from the file that PGPASSFILE names.",
+    ),
+    (
+        ErrorKind::Unavailable,
+        "Check the address, and whether the server runs and can be written to; then try again.",
+    ),
+    (
+        ErrorKind::Unsupported,
+        "`cloakroom migrate`, by a role that may make tables, makes and migrates them. If the application gives the \
+         secrets, change them there.",
+    ),
+    (
+        ErrorKind::Corrupt,
+        "`cloakroom check` names the damage; `cloakroom end` ends a damaged session. A backup of the server has the rest.",
+    ),
+    (
+        ErrorKind::NotWritten,
+        "Look into the log of the server: it may have no space. Then try again.",
+    ),
+    (
+        ErrorKind::OutcomeUnknown,
+        "The server went away before it answered. Look at what was done before you run the command again.",
+    ),
 ];
 
 fn code_of(kind: ErrorKind) -> u8 {

@@ -12,6 +12,7 @@ mod output;
 mod owner;
 mod progress;
 mod prompt;
+mod server;
 mod stoppable;
 mod text;
 
@@ -31,13 +32,13 @@ fn main() -> ExitCode {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
             );
             if !is_help && asks_for_json() {
-                let text = error.render().to_string();
+                let text = server::without_passwords(&error.render().to_string());
                 let text = text.trim().trim_start_matches("error: ");
                 let failure = Failure::usage(text, "`cloakroom help` describes the commands.");
                 return finish(Err(failure), true);
             }
             // Nobody may be there to read it.
-            let _ = error.print();
+            let _ = print(&error);
             return ExitCode::from(if is_help { 0 } else { failure::USAGE });
         }
     };
@@ -47,6 +48,16 @@ fn main() -> ExitCode {
     let run = || commands::run(arguments);
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(run));
     finish(outcome.unwrap_or_else(|_| Err(Failure::defect())), is_json)
+}
+
+/// Prints a wrong argument with its colours, unless there is a password in it.
+fn print(error: &clap::Error) -> std::io::Result<()> {
+    let text = error.render().to_string();
+    let shown = server::without_passwords(&text);
+    match shown == text {
+        true => error.print(),
+        false => output::error_line(shown.trim_end()),
+    }
 }
 
 /// Whether `--json` is among the arguments, which are wrong otherwise.

@@ -4,6 +4,7 @@ use crate::args::Global;
 use crate::backend::{Backend, LocalStore, Patience, RemoteStore};
 use crate::failure::{Failure, Outcome};
 use crate::owner;
+use crate::server::StorePlace;
 use cloakroom::{KeyRing, Store, StoreBuilder};
 use std::env;
 use std::fs;
@@ -25,24 +26,45 @@ pub(crate) enum Older {
 }
 
 impl Global {
-    pub(crate) fn path(&self) -> Outcome<&Path> {
-        self.store.as_deref().ok_or_else(|| {
-            let advice = "Give its path with --store PATH, or in the environment variable CLOAKROOM_STORE; or, if an \
-                          application has it open, the address of its administration page with --at URL.";
+    pub(crate) fn place(&self) -> Outcome<&StorePlace> {
+        self.store.as_ref().ok_or_else(|| {
+            let advice = "Give its path with --store PATH, or the address of its server with --store URL, or either in the \
+                          environment variable CLOAKROOM_STORE; or, if an application has it open, the address of its \
+                          administration page with --at URL.";
             Failure::usage("no store is named", advice)
+        })
+    }
+
+    /// The path of a store in a file.
+    pub(crate) fn path(&self) -> Outcome<&Path> {
+        self.place()?.as_file().ok_or_else(|| {
+            let advice = "Name a store in a file.";
+            Failure::usage("this cannot be done with a store in a server", advice)
         })
     }
 
     /// The address, if the store is that of a running application.
     fn address(&self) -> Outcome<Option<&str>> {
-        let from_variable = env::var_os(STORE_VARIABLE).map(PathBuf::from);
+        let from_variable = env::var_os(STORE_VARIABLE).map(StorePlace::from);
         match (&self.at, &self.store) {
             // What the environment says is for the commands without --at.
-            (Some(_), Some(path)) if from_variable.as_ref() != Some(path) => {
+            (Some(_), Some(place)) if from_variable.as_ref() != Some(place) => {
                 let advice = "Name it by one of them.";
                 Err(Failure::usage("--at and --store name two stores", advice))
             }
             (at, _) => Ok(at.as_deref()),
+        }
+    }
+
+    /// Refuses a command for a store in a server. The advice says what to do instead.
+    pub(crate) fn need_no_server(&self, command: &str, advice: &str) -> Outcome<()> {
+        match (&self.at, &self.store) {
+            (None, Some(StorePlace::Server(_))) => {
+                let what =
+                    format!("`{command}` is for stores in files, and this one is in a server");
+                Err(Failure::usage(what, advice))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -59,10 +81,15 @@ impl Global {
         }
     }
 
-    /// Refuses the store of another user, unless its files can stay that user's.
     pub(crate) fn builder(&self) -> Outcome<StoreBuilder> {
+        self.builder_at(self.store.as_ref())
+    }
+
+    /// The builder for the store at this place. Refuses a file of another user, unless the files beside it can stay that
+    /// user's.
+    pub(crate) fn builder_at(&self, place: Option<&StorePlace>) -> Outcome<StoreBuilder> {
         if !self.any_user
-            && let Some(path) = &self.store
+            && let Some(path) = place.and_then(StorePlace::as_file)
         {
             owner::check(path)?;
         }
@@ -82,7 +109,7 @@ impl Global {
 
     pub(crate) fn open(&self, older: Older) -> Outcome<Store> {
         let builder = self.builder()?.migrate_older(older == Older::Migrated);
-        Ok(builder.open(self.path()?)?)
+        self.place()?.open(builder)
     }
 
     /// The store of a running application, if --at names it.
@@ -103,22 +130,27 @@ impl Global {
         if let Some(store) = self.remote()? {
             return run(&store);
         }
-        let store = LocalStore::new(self.open(Older::Refused)?, self.path()?.to_owned());
+        let place = self.place()?;
+        let store = LocalStore::new(self.open(Older::Refused)?, place.shown());
         let outcome = run(&store);
         let closed = store.close();
-        let result = outcome?;
-        closed?;
-        Ok(result)
+        self.told(outcome.and_then(|result| closed.map(|()| result)))
     }
 
     /// Runs a command on the store that this process opens, and closes it.
     pub(crate) fn on_store<T>(&self, run: impl FnOnce(&Store) -> Outcome<T>) -> Outcome<T> {
         let store = self.open(Older::Refused)?;
         let outcome = run(&store);
-        let closed = store.close();
-        let result = outcome?;
-        closed?;
-        Ok(result)
+        let closed = store.close().map_err(Failure::from);
+        self.told(outcome.and_then(|result| closed.map(|()| result)))
+    }
+
+    /// With advice that fits the place of the store.
+    pub(crate) fn told<T>(&self, outcome: Outcome<T>) -> Outcome<T> {
+        match self.store {
+            Some(StorePlace::Server(_)) => outcome.map_err(Failure::on_server),
+            _ => outcome,
+        }
     }
 }
 

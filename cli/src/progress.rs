@@ -38,6 +38,11 @@ impl Progress {
         self.0.set_position(position);
     }
 
+    /// Whether anybody sees it.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.0.is_hidden()
+    }
+
     fn drawn(bar: ProgressBar, template: &str, what: &'static str) -> Self {
         // The standard error may be drawn to a terminal that says it can do nothing.
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");

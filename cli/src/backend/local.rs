@@ -1,4 +1,4 @@
-//! A store on this disk, which this process opens.
+//! A store that this process opens: on this disk, or in a server.
 
 use super::interface::{
     Backend, Ended, Figures, Filter, ImportHow, Page, SettingsChange, Source, Step, Swept, Transfer,
@@ -20,12 +20,13 @@ use std::path::{Path, PathBuf};
 
 pub(crate) struct LocalStore {
     store: Store,
-    path: PathBuf,
+    place: String,
 }
 
 impl LocalStore {
-    pub(crate) fn new(store: Store, path: PathBuf) -> Self {
-        Self { store, path }
+    /// A store, and how people know it.
+    pub(crate) fn new(store: Store, place: String) -> Self {
+        Self { store, place }
     }
 
     pub(crate) fn close(self) -> Outcome<()> {
@@ -35,7 +36,7 @@ impl LocalStore {
 
 impl Backend for LocalStore {
     fn place(&self) -> String {
-        self.path.display().to_string()
+        self.place.clone()
     }
 
     fn now(&self) -> Outcome<DateTime<Utc>> {

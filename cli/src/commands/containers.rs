@@ -5,6 +5,7 @@ use crate::backend::{Backend, SettingsChange};
 use crate::failure::{Failure, Found, Outcome};
 use crate::json::SettingsJson;
 use crate::output::{Align, Table, json, line};
+use crate::server::StorePlace;
 use crate::text::{name, plain, timeout};
 use std::time::Duration;
 
@@ -44,7 +45,10 @@ fn show(global: &Global, store: &dyn Backend) -> Outcome {
             resolution_of(settings),
             lifetime_of(settings),
             is_swept.to_owned(),
-            plain(&settings.residence),
+            match (&*settings.residence, &global.store) {
+                ("file", Some(StorePlace::Server(_))) if global.at.is_none() => "server".to_owned(),
+                (residence, _) => plain(residence),
+            },
             aliases.join(", "),
         ]);
     }

@@ -45,14 +45,15 @@ pub(crate) fn run(
     let source = SourceFile::open(file, format, table).map_err(unreadable)?;
     let builder = global.builder()?;
     let builder = builder.create_missing(from.create).migrate_older(false);
-    let store = builder.open(global.path()?)?;
+    let store = global.place()?.open(builder)?;
     let outcome = import(&store, (&source, &reader, container), how, interrupt);
     let closed = store.close();
-    let (imported, left) = outcome.map_err(|error| match error {
+    let outcome = outcome.map_err(|error| match error {
         Stopped::Source(error) => unreadable(error),
         Stopped::Store(failure) => failure,
-    })?;
-    closed?;
+    });
+    let (imported, left) = global.told(outcome)?;
+    global.told(closed.map_err(Failure::from))?;
     report(global, &imported, &left)
 }
 

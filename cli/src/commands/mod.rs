@@ -9,6 +9,7 @@ mod end;
 mod generate;
 mod import_from;
 mod list;
+mod moving;
 mod secrets;
 mod show;
 mod stats;

@@ -69,8 +69,11 @@ fn print_text(
     figures: &Figures,
     measured: Option<&[MeasuresJson]>,
 ) -> Outcome<()> {
-    line(&format!("file      {}", bytes(figures.file_bytes)))?;
-    line(&format!("journal   {}", bytes(figures.journal_bytes)))?;
+    // A store in a server has no files of its own.
+    if figures.file_bytes > 0 {
+        line(&format!("file      {}", bytes(figures.file_bytes)))?;
+        line(&format!("journal   {}", bytes(figures.journal_bytes)))?;
+    }
     if figures.unreadable_parts > 0 {
         line(&format!(
             "unreadable parts of the file: {}",
@@ -81,7 +84,9 @@ fn print_text(
         let names: Vec<_> = names.iter().map(|it| name(it)).collect();
         return line(&format!("containers {}", names.join(", ")));
     };
-    line("")?;
+    if figures.file_bytes > 0 {
+        line("")?;
+    }
     let right = |head| (head, Align::Right);
     let mut table = Table::new(&[
         ("CONTAINER", Align::Left),

@@ -9,6 +9,7 @@ use crate::output::{json, line};
 use crate::owner;
 use crate::progress::Progress;
 use crate::prompt::{Consent, confirm};
+use crate::server::{ServerAddress, StorePlace};
 use crate::text::{bytes, packages, plain, sessions};
 use cloakroom::{ErrorKind, RowProgress};
 use serde_json::json;
@@ -73,7 +74,8 @@ fn print_check(global: &Global, check: &CheckJson) -> Outcome {
     }
     let (packages, sessions) = (packages(check.packages), sessions(check.sessions));
     line(&format!("{sessions}, {packages}"))?;
-    if check.complete {
+    // A store in a server has no file of its own.
+    if check.complete && check.file_bytes > 0 {
         let (in_use, file) = (bytes(check.bytes_in_use), bytes(check.file_bytes));
         line(&format!("{in_use} of {file} of the file are in use"))?;
     }
@@ -81,10 +83,16 @@ fn print_check(global: &Global, check: &CheckJson) -> Outcome {
     match (damaged, check.complete) {
         (0, true) => line("no damage")?,
         (0, false) => line("no damage so far")?,
-        _ => line(&format!(
-            "{} damaged records, {} damaged pages. `cloakroom salvage --to NEW` copies the rest.",
-            check.damaged_records, check.damaged_pages
-        ))?,
+        _ => {
+            let advice = match global.store {
+                Some(StorePlace::Server(_)) => "`cloakroom end` ends a damaged session.",
+                _ => "`cloakroom salvage --to NEW` copies the rest.",
+            };
+            line(&format!(
+                "{} damaged records, {} damaged pages. {advice}",
+                check.damaged_records, check.damaged_pages
+            ))?;
+        }
     }
     Ok(Found::of(damaged))
 }
@@ -188,7 +196,14 @@ pub(crate) fn compact(global: &Global, interrupt: &Interrupt) -> Outcome {
 }
 
 pub(crate) fn migrate(global: &Global, consent: Consent) -> Outcome {
-    let current = global.builder()?.migrate_older(false).open(global.path()?);
+    match global.place()? {
+        StorePlace::File(path) => migrate_file(global, path, consent),
+        StorePlace::Server(address) => migrate_tables(global, address, consent),
+    }
+}
+
+fn migrate_file(global: &Global, path: &Path, consent: Consent) -> Outcome {
+    let current = global.builder()?.migrate_older(false).open(path);
     let migrated = match current {
         Ok(store) => {
             store.close()?;
@@ -197,7 +212,7 @@ pub(crate) fn migrate(global: &Global, consent: Consent) -> Outcome {
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             let question = format!(
                 "Migrate {}? Older versions of the application cannot open it any more.",
-                global.path()?.display()
+                path.display()
             );
             confirm(consent, &question)?;
             global.open(Older::Migrated)?.close()?;
@@ -209,6 +224,43 @@ pub(crate) fn migrate(global: &Global, consent: Consent) -> Outcome {
         (true, migrated) => json(&json!({ "migrated": migrated }))?,
         (false, true) => line("the store is migrated")?,
         (false, false) => line("the store has the current format already")?,
+    }
+    Ok(Found::Nothing)
+}
+
+/// Makes or migrates the tables in a server.
+fn migrate_tables(global: &Global, address: &ServerAddress, consent: Consent) -> Outcome {
+    let place = address.shown();
+    let question = match global.open(Older::Refused) {
+        Ok(store) => {
+            global.told(store.close().map_err(Failure::from))?;
+            match global.json {
+                true => json(&json!({ "migrated": false }))?,
+                false => line("the tables have the current format already")?,
+            }
+            return Ok(Found::Nothing);
+        }
+        Err(failure) if failure.is(ErrorKind::NotAStore) => {
+            format!("Make the tables of a new store in {place}?")
+        }
+        Err(failure) if failure.is(ErrorKind::Unsupported) => {
+            format!(
+                "Migrate the tables in {place}? Older versions of the application cannot use them any more."
+            )
+        }
+        Err(failure) => return Err(failure),
+    };
+    confirm(consent, &question)?;
+    address.migrate(global.builder()?)?;
+    match global.json {
+        true => json(&json!({ "migrated": true }))?,
+        false => {
+            line("the tables have the current format now")?;
+            line(
+                "A role that may make no tables can use them. It needs USAGE on their schema, and SELECT, INSERT, UPDATE and \
+                 DELETE on the tables whose names begin with cloakroom_.",
+            )?;
+        }
     }
     Ok(Found::Nothing)
 }
