@@ -105,7 +105,8 @@ fn check(keys: &RecordKeys, named: &[(u32, [u8; 16])]) -> Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, feature = "encryption"))]
+#[cfg(feature = "encryption")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::encryption::KeyRing;
