@@ -281,11 +281,12 @@ fn ctrl_c_ends_a_backup_and_an_export_that_nobody_reads() {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         // More than a pipe holds follows.
         let mut out = child.stdout.take().unwrap();
-        out.read_exact(&mut [0]).unwrap();
+        out.read_exact(&mut [0])
+            .unwrap_or_else(|e| panic!("{said}: {e}"));
         let process = child.id().to_string();
         let told = Command::new("kill")
             .args(["-INT", &process])

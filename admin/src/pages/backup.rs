@@ -13,17 +13,22 @@ use chrono::Utc;
 use cloakroom::{BackupMark, BackupProgress};
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
+/// A client that went away frees its turn when the connection is seen to be gone. It may ask again before that.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The turn of who may have everything: one at a time.
-pub(super) fn turn(visit: &Visit, what: &str) -> Result<OwnedSemaphorePermit, Failure> {
+pub(super) async fn turn(visit: &Visit, what: &str) -> Result<OwnedSemaphorePermit, Failure> {
     visit.need_change()?;
     if !visit.access.may_see_values() {
         let text = format!("{what} holds the values of all sessions, which you may not see.");
         return Err(Failure::forbidden(text));
     }
-    let turn = visit.app.transfers.clone().try_acquire_owned();
-    turn.map_err(|_| {
+    let turn = visit.app.transfers.clone().acquire_owned();
+    let turn = tokio::time::timeout(PATIENCE, turn).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| {
         let text = "Another backup, export or import is going on. Wait for its end.";
         Failure::new(StatusCode::CONFLICT, "One at a time", text)
     })
@@ -32,7 +37,7 @@ pub(super) fn turn(visit: &Visit, what: &str) -> Result<OwnedSemaphorePermit, Fa
 /// Sends a backup. It holds the values of all sessions, and the secrets that sign ids. With `since`, it has only what
 /// changed, if the store remembers that.
 pub(super) async fn send(visit: Visit) -> Answer {
-    let turn = turn(&visit, "A backup")?;
+    let turn = turn(&visit, "A backup").await?;
     let since = visit
         .fields
         .get("since")

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Sends an export. It holds the values of all sessions.
 pub(super) async fn send(visit: Visit) -> Answer {
-    let turn = turn(&visit, "An export")?;
+    let turn = turn(&visit, "An export").await?;
     let who = visit.access.who().unwrap_or_default().to_owned();
     visit
         .record("start export", String::new(), async {

@@ -64,7 +64,7 @@ type Ended = (
 
 /// Imports the content of the request: `on_duplicate` is `skip`, `replace` or `fail`.
 pub(super) async fn receive(visit: Visit, request: Request) -> Answer {
-    let turn = turn(&visit, "An import")?;
+    let turn = turn(&visit, "An import").await?;
     let settings = settings(&visit)?;
     let of_task = visit.clone();
     let body = request.into_body();
