@@ -133,8 +133,8 @@ impl ContainerSettings {
     /// [sweep](crate::Container::sweep) it after that.
     ///
     /// Move it while no request begins a session. The move takes several steps: if the process ends, the store is closed,
-    /// or the storage fails between them, a session that began meanwhile can stay behind, unreachable. It is not served again, and sweeps remove it once it
-    /// has expired. Until then the container cannot move back to where it lies.
+    /// or the storage fails between them, a session that began meanwhile can stay behind, unreachable. It is not served
+    /// again, and sweeps remove it once it has expired. Until then the container cannot move back to where it lies.
     ///
     /// ```
     /// use cloakroom::{ContainerSettings, Residence, Store};
