@@ -13,6 +13,9 @@ const WRITERS: usize = 4;
 /// How long answers are on their way that are to be lost.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// What became of commits.
+type Results = Vec<Result<(), Error>>;
+
 /// A store that reaches its server through a proxy.
 struct Remote {
     database: Database,
@@ -73,11 +76,7 @@ impl Remote {
 
     /// Commits transactions while all connections that write batches wait for an answer. `then` lets the answers through,
     /// and gets a function that waits until those connections have theirs.
-    fn batch(
-        &self,
-        txns: Vec<Transaction>,
-        then: impl FnOnce(&Proxy, &dyn Fn()),
-    ) -> Vec<Result<(), Error>> {
+    fn batch(&self, txns: Vec<Transaction>, then: impl FnOnce(&Proxy, &dyn Fn())) -> Results {
         let (ended, first) = self.batch_after(txns, then);
         all_well(&first);
         ended
@@ -88,7 +87,7 @@ impl Remote {
         &self,
         txns: Vec<Transaction>,
         then: impl FnOnce(&Proxy, &dyn Fn()),
-    ) -> (Vec<Result<(), Error>>, Vec<Result<(), Error>>) {
+    ) -> (Results, Results) {
         let busy = self.visitors(WRITERS);
         let busy: Vec<_> = busy.iter().map(|id| self.change(id, add_one)).collect();
         self.proxy.answers(Passage::Held);
