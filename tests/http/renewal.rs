@@ -1,7 +1,6 @@
 //! C8.4, C8.5: ids that are renewed by age, and sessions whose id never comes back.
 
 use super::*;
-use crate::support::engine::is_postgres;
 use axum::http::StatusCode;
 use axum::routing::post;
 use cloakroom::{ContainerSettings, StoreBuilder};
@@ -213,12 +212,9 @@ async fn of_two_requests_at_once_one_renews() {
     clock.advance(MINUTE);
     assert_eq!(container.statistics().unwrap().expired, 0);
     let swept = container.sweep().unwrap();
-    assert_eq!(swept.removed, 0);
     // The row under the old id goes. On a server, a sweep does not look at sessions that cannot be over.
-    if !is_postgres() {
-        assert_eq!(swept.scanned, 2);
-        assert_eq!(container.sweep().unwrap().scanned, 1);
-    }
+    let scanned = [swept.scanned, container.sweep().unwrap().scanned];
+    assert!(swept.removed == 0 && (support::engine::is_postgres() || scanned == [2, 1]));
 }
 
 #[tokio::test]
