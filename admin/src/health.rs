@@ -291,6 +291,12 @@ mod tests {
                 "Free space",
             ),
             (
+                signs!(is_read_only: true, is_on_a_server: true),
+                Problem,
+                "cannot be reached",
+                "the network",
+            ),
+            (
                 signs!(audit_log_fails: true),
                 Problem,
                 "audit log",
@@ -325,7 +331,7 @@ mod tests {
                 signs!(commits_held_back: 1),
                 Warning,
                 "queue is full",
-                "faster disk",
+                "faster one",
             ),
             (
                 signs!(commit_p99_seconds: 1.5),
