@@ -10,17 +10,32 @@ use std::sync::OnceLock;
 /// The folder of Debian's packages, one folder a version below it.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// The folder with `initdb`: that of the newest version, or one of `PATH`. None if `CLOAKROOM_POSTGRES=none`: it may be
-/// installed where it cannot run.
+/// The folder with `initdb`: that of `CLOAKROOM_POSTGRES_BIN`, that of the newest version, or one of `PATH`. None if
+/// `CLOAKROOM_POSTGRES=none`: it may be installed where it cannot run.
 pub(crate) fn programs() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
         if std::env::var("CLOAKROOM_POSTGRES").as_deref() == Ok("none") {
             return None;
         }
-        newest_of_debian().or_else(|| in_path("initdb"))
+        named().or_else(installed)
     });
     found.as_deref()
+}
+
+/// The folder that the environment names.
+fn named() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("CLOAKROOM_POSTGRES_BIN")?);
+    assert!(
+        folder.join("initdb").exists() && folder.join("postgres").exists(),
+        "CLOAKROOM_POSTGRES_BIN={}: there is no initdb or no postgres",
+        folder.display()
+    );
+    Some(folder)
+}
+
+fn installed() -> Option<PathBuf> {
+    newest_of_debian().or_else(|| in_path("initdb"))
 }
 
 fn newest_of_debian() -> Option<PathBuf> {
@@ -131,10 +146,16 @@ pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     command
 }
 
-/// One of PostgreSQL's programs.
+/// One of PostgreSQL's programs. A folder that the environment names may have the server alone: clients of other versions
+/// serve it, too.
 pub(crate) fn postgres(program: &str) -> Command {
     let folder = programs().expect("PostgreSQL is installed: is_available tells");
-    command(folder.join(program))
+    let own = folder.join(program);
+    if own.exists() {
+        return command(own);
+    }
+    let other = installed().map(|folder| folder.join(program));
+    command(other.filter(|path| path.exists()).unwrap_or(own))
 }
 
 /// Runs a command that must succeed. Gives its standard output.
