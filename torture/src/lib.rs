@@ -10,6 +10,8 @@
     reason = "a broken assumption of the harness ends the run"
 )]
 
+#[cfg(feature = "postgres")]
+pub mod applications;
 pub mod backups;
 pub mod child;
 pub mod descriptors;
@@ -26,6 +28,10 @@ mod ledger;
 pub mod load;
 pub mod making;
 pub mod model;
+#[cfg(feature = "postgres")]
+pub mod network;
+#[cfg(feature = "postgres")]
+pub mod outage;
 pub mod owners;
 mod process;
 pub mod run;

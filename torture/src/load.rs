@@ -10,8 +10,12 @@ use std::time::{Duration, Instant};
 
 /// The package of the number of a session's commits.
 const COUNT: &str = "count";
-/// Every so many commits a writer founds a session.
+/// Every so many commits a writer founds a session, and as often it changes the one that all have in common.
 const FOUNDS: u64 = 8;
+/// The package of the session that all have in common. Each load counts its commits there under a name of its own.
+const ALL: &str = "all";
+/// The name under which all of them count.
+const SUM: &str = "sum";
 /// After a failure a writer waits, as an application would.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -26,11 +30,20 @@ pub struct Load {
 struct Shared {
     ending: AtomicBool,
     acknowledged: AtomicU64,
+    common: Common,
+}
+
+/// A session that several loads change, and the name under which one of them counts.
+#[derive(Clone, Debug)]
+struct Common {
+    id: ClientId,
+    name: String,
 }
 
 /// What the threads were told.
 #[derive(Debug)]
 pub struct Told {
+    common: Common,
     writers: Vec<Writer>,
 }
 
@@ -38,6 +51,9 @@ pub struct Told {
 #[derive(Debug)]
 struct Writer {
     own: ClientId,
+    /// Of the session in common.
+    common_acknowledged: u64,
+    common_unknown: u64,
     /// The number of the last commit that was acknowledged.
     number: u64,
     /// Later numbers whose outcome nobody knows.
@@ -69,9 +85,20 @@ impl Load {
     /// Founds the threads' sessions and starts them. A thread uses one of the stores.
     #[must_use]
     pub fn start(stores: &[Store], threads: usize) -> Self {
+        let common = found_common(&stores[0]).unwrap();
+        Self::with_common(stores, threads, common)
+    }
+
+    /// With a session that other processes change, too.
+    #[must_use]
+    pub fn with_common(stores: &[Store], threads: usize, common: ClientId) -> Self {
         let shared = Arc::new(Shared {
             ending: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
+            common: Common {
+                id: common,
+                name: format!("{:016x}", fastrand::u64(..)),
+            },
         });
         let writers = (0..threads).map(|n| {
             let store = stores[n % stores.len()].clone();
@@ -116,6 +143,7 @@ impl Load {
             .map(|thread| thread.join().unwrap());
         Told {
             writers: writers.collect(),
+            common: self.shared.common.clone(),
         }
     }
 }
@@ -153,11 +181,18 @@ impl Told {
     /// The longest time in which nobody's commit was acknowledged.
     #[must_use]
     pub fn longest_gap(&self) -> Duration {
+        let moments = self.moments();
+        let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_default()
+    }
+
+    /// When commits were acknowledged, in order.
+    #[must_use]
+    pub fn moments(&self) -> Vec<Instant> {
         let moments = self.writers.iter().flat_map(|writer| &writer.moments);
         let mut moments: Vec<_> = moments.copied().collect();
         moments.sort_unstable();
-        let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
-        gaps.max().unwrap_or_default()
+        moments
     }
 
     /// Looks at everything in a store that was opened afterwards.
@@ -166,8 +201,37 @@ impl Told {
         for writer in &self.writers {
             writer.verify(store, &mut verdict)?;
         }
+        let sum = |of: fn(&Writer) -> u64| self.writers.iter().map(of).sum::<u64>();
+        let acknowledged = sum(|writer| writer.common_acknowledged);
+        let unknown = sum(|writer| writer.common_unknown);
+        let id = store.client_ids().verify(self.common.id.as_str()).unwrap();
+        let txn = store.begin()?;
+        let counted: Option<u64> = txn.session(&id)?.pkg(ALL).get(&self.common.name)?;
+        let counted = counted.unwrap_or(0);
+        verdict.lost += acknowledged.saturating_sub(counted);
+        verdict.phantom += counted.saturating_sub(acknowledged + unknown);
         Ok(verdict)
     }
+}
+
+/// A session for several loads.
+pub fn found_common(store: &Store) -> Result<ClientId, Error> {
+    let id = store.client_ids().issue();
+    let txn = store.begin()?;
+    txn.session(&id)?.pkg(ALL).insert(SUM, 0)?;
+    txn.commit()?;
+    Ok(id)
+}
+
+/// Whether the sum in the session in common is that of the loads. Each commit changed both.
+pub fn is_common_whole(store: &Store, id: &ClientId) -> Result<bool, Error> {
+    let txn = store.begin()?;
+    let package = txn.session(id)?.pkg(ALL);
+    let mut sum = 0;
+    for name in package.keys()?.into_iter().filter(|name| name != SUM) {
+        sum += package.get::<u64>(&name)?.unwrap_or(0);
+    }
+    Ok(package.get(SUM)? == Some(sum))
 }
 
 impl Writer {
@@ -178,6 +242,8 @@ impl Writer {
         txn.commit()?;
         Ok(Self {
             own,
+            common_acknowledged: 0,
+            common_unknown: 0,
             number: 1,
             perhaps: BTreeSet::new(),
             last: 1,
@@ -196,11 +262,16 @@ impl Writer {
     fn work(mut self, store: &Store, shared: &Shared) -> Self {
         while !shared.ending.load(Ordering::SeqCst) {
             let begun = Instant::now();
-            let done = if self.last.is_multiple_of(FOUNDS) {
-                self.last += 1;
-                self.receive(store)
-            } else {
-                self.change(store)
+            let done = match self.last % FOUNDS {
+                0 => {
+                    self.last += 1;
+                    self.receive(store)
+                }
+                4 => {
+                    self.last += 1;
+                    self.count(store, &shared.common)
+                }
+                _ => self.change(store),
             };
             self.longest_call = self.longest_call.max(begun.elapsed());
             match done {
@@ -270,6 +341,21 @@ impl Writer {
             Err(_) => &mut self.never_founded,
         };
         list.push(id);
+        done
+    }
+
+    /// Adds to the session in common.
+    fn count(&mut self, store: &Store, common: &Common) -> Result<(), Error> {
+        let txn = store.begin()?;
+        let package = txn.session(&common.id)?.pkg(ALL);
+        package.add(&common.name, 1)?;
+        package.add(SUM, 1)?;
+        let done = txn.commit();
+        match &done {
+            Ok(()) => self.common_acknowledged += 1,
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => self.common_unknown += 1,
+            Err(_) => {}
+        }
         done
     }
 
@@ -356,6 +442,22 @@ mod tests {
         txn.session(&id).unwrap().destroy().unwrap();
         txn.commit().unwrap();
         assert_eq!(told.verify(&store).unwrap().lost, 1);
+    }
+
+    #[test]
+    fn the_session_in_common_has_each_count_once() {
+        let store = Store::in_memory().unwrap();
+        let mut told = told(&store);
+        assert!(is_common_whole(&store, &told.common.id).unwrap());
+        told.writers[0].common_acknowledged += 1;
+        assert_eq!(told.verify(&store).unwrap().lost, 1);
+        told.writers[0].common_acknowledged -= 2;
+        assert_eq!(told.verify(&store).unwrap().phantom, 1);
+        let txn = store.begin().unwrap();
+        let package = txn.session(&told.common.id).unwrap().pkg(ALL);
+        package.add(&told.common.name, 1).unwrap();
+        txn.commit().unwrap();
+        assert!(!is_common_whole(&store, &told.common.id).unwrap());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `cargo run --release -p cloakroom-torture -- --help`
 
 use clap::{Parser, Subcommand};
+#[cfg(feature = "postgres")]
+use cloakroom_torture::{applications, failover, network, outage, several};
 use cloakroom_torture::{
     backups, child, descriptors, flips, full, history, kill, making, owners, run, serve, soak,
     sweeping,
 };
-#[cfg(feature = "postgres")]
-use cloakroom_torture::{failover, several};
 use std::process::ExitCode;
 
 /// Injects faults below a store and checks the result against the contract. Without a command: the simulation of
@@ -31,11 +31,18 @@ enum Command {
     History(history::Arguments),
     Kill(kill::Arguments),
     Making(making::Arguments),
+    #[cfg(feature = "postgres")]
+    Network(network::Arguments),
+    #[cfg(feature = "postgres")]
+    Outage(outage::Arguments),
     Owners(owners::Arguments),
     #[cfg(feature = "postgres")]
     Several(several::Arguments),
     Soak(soak::Arguments),
     Sweeping(sweeping::Arguments),
+    #[cfg(feature = "postgres")]
+    #[command(hide = true)]
+    Application(applications::Arguments),
     #[command(hide = true)]
     BackUp(backups::BackUp),
     #[command(hide = true)]
@@ -51,6 +58,8 @@ fn main() -> ExitCode {
     match arguments.command {
         None => run::run(&arguments.simulation),
         Some(command) => match command {
+            #[cfg(feature = "postgres")]
+            Command::Application(arguments) => applications::run(&arguments),
             Command::Backups(arguments) => backups::run(arguments),
             Command::BackUp(arguments) => backups::back_up(arguments),
             #[cfg(feature = "postgres")]
@@ -61,6 +70,10 @@ fn main() -> ExitCode {
             Command::History(arguments) => history::run(&arguments),
             Command::Kill(arguments) => kill::run(arguments),
             Command::Making(arguments) => making::run(arguments),
+            #[cfg(feature = "postgres")]
+            Command::Network(arguments) => network::run(arguments),
+            #[cfg(feature = "postgres")]
+            Command::Outage(arguments) => outage::run(&arguments),
             Command::Owners(arguments) => owners::run(arguments),
             #[cfg(feature = "postgres")]
             Command::Several(arguments) => several::run(arguments),

@@ -65,6 +65,11 @@ impl Process {
         }
     }
 
+    /// The next line that it said already.
+    pub(crate) fn heard(&self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let id = Pid::from_child(&self.child);
         kill_process(id, signal).unwrap();

@@ -16,6 +16,8 @@
 mod database;
 mod folder;
 mod install;
+#[cfg(target_os = "linux")]
+mod link;
 mod pair;
 mod pooler;
 mod ports;
@@ -25,6 +27,8 @@ mod tls;
 
 pub use database::{Database, Role, database, shared};
 pub use install::{is_available, is_pooler_available};
+#[cfg(target_os = "linux")]
+pub use link::{Disturbance, Link, are_namespaces_available, own_network};
 pub use pair::{Mirroring, Pair, Watcher};
 pub use pooler::Pooler;
 pub use proxy::{Passage, Proxy};

@@ -6,7 +6,8 @@ use crate::tls::Certificates;
 use crate::{Database, ports};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ const ATTEMPTS: usize = 5;
 pub struct ServerBuilder {
     settings: Vec<(String, String)>,
     tls: bool,
+    addresses: Vec<IpAddr>,
 }
 
 impl ServerBuilder {
@@ -37,6 +39,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// Also takes connections at this address, from hosts of its network.
+    #[must_use]
+    pub fn listen(mut self, address: IpAddr) -> Self {
+        self.addresses.push(address);
         self
     }
 
@@ -63,6 +72,16 @@ impl ServerBuilder {
             .arg("-D")
             .arg(&data));
         let mut settings = self.settings;
+        if !self.addresses.is_empty() {
+            let own = self.addresses.iter().map(IpAddr::to_string);
+            let all: Vec<_> = ["127.0.0.1".to_owned()].into_iter().chain(own).collect();
+            settings.push(("listen_addresses".to_owned(), all.join(",")));
+            let mut rules = fs::File::options()
+                .append(true)
+                .open(data.join("pg_hba.conf"))
+                .unwrap();
+            rules.write_all(b"host all all samenet md5\n").unwrap();
+        }
         let authority = self.tls.then(|| {
             let Certificates {
                 authority,

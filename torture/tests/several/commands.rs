@@ -1,6 +1,6 @@
 //! The short forms of the commands. `--rounds` makes them longer.
 
-use cloakroom_postgres_server::is_available;
+use cloakroom_postgres_server::{are_namespaces_available, is_available};
 use std::process::Command;
 
 /// Runs the program, which judges by itself; gives its last line.
@@ -47,4 +47,15 @@ fn a_stalled_standby_has_not() {
         "1",
         "--asynchronous",
     ]);
+}
+
+// C10.2
+#[test]
+fn packets_that_are_lost_or_reset_lose_no_commit() {
+    if !are_namespaces_available() {
+        return;
+    }
+    if let Some(line) = torture(&["network", "--rounds", "1"]) {
+        assert_eq!(line, "lost 0, faults 0");
+    }
 }
