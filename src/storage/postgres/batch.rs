@@ -97,6 +97,10 @@ impl PgCommitter {
         client: ClientKey,
         waiting: WaitingCommit,
     ) -> bool {
+        if self.gates.has_lost(client) {
+            waiting.reply(FirstTry::InLine);
+            return false;
+        }
         let before = all.get(&client);
         let known = match before {
             Some(before) => Some(before.rows.clone()),
@@ -227,7 +231,7 @@ impl PgCommitter {
                     }
                     Err(Failure::Lost(_)) => {
                         self.give_back_new(&plan);
-                        FirstTry::Lost(LostCommit { version, plan })
+                        FirstTry::Lost(LostCommit::new(&self.gates, version, plan))
                     }
                     Err(Failure::Refused(error)) if is_alone => {
                         self.give_back_new(&plan);

@@ -1,5 +1,6 @@
 //! What all ways to commit share: the plan, the quota of new sessions, and what follows a commit.
 
+use super::client_gates::{ClientGates, LostMark};
 use super::client_queue::ClientQueue;
 use super::current::RowsByClient;
 use super::plan::{CommitPlan, plan};
@@ -45,9 +46,20 @@ impl From<MergeRefusal> for CommitEnd {
 pub(super) struct LostCommit {
     pub(super) version: u64,
     pub(super) plan: CommitPlan,
+    /// Keeps other commits from replacing the versions by which its outcome is found out.
+    _mark: LostMark,
 }
 
 impl LostCommit {
+    pub(super) fn new(gates: &Arc<ClientGates>, version: u64, plan: CommitPlan) -> Self {
+        let clients = plan.writes.keys().copied().collect();
+        Self {
+            version,
+            plan,
+            _mark: gates.mark_lost(clients),
+        }
+    }
+
     /// The rows that it replaces, each with its version. `None`: there was no row, but for one that the same transaction
     /// put there for an absent client.
     pub(super) fn replaced(&self) -> impl Iterator<Item = (ClientKey, Option<u64>)> {
@@ -77,6 +89,8 @@ pub(super) struct PgCommitter {
     /// Change sets of one client each.
     pub(super) waiting: Mutex<ClientQueue<WaitingCommit>>,
     pub(super) arrived: Notify,
+    /// Before the commits behind the locks of rows.
+    pub(super) gates: Arc<ClientGates>,
 }
 
 /// A change set that waits for a connection. It comes back with the reply.
@@ -99,6 +113,7 @@ impl PgCommitter {
             touches,
             waiting: Mutex::default(),
             arrived: Notify::new(),
+            gates: Arc::default(),
         }
     }
 

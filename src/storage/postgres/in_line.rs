@@ -2,6 +2,7 @@
 //! writes them. It also looks up what became of a commit whose answer was lost, and keeps that from taking effect later.
 
 use super::backoff::Backoff;
+use super::client_gates::GatePass;
 use super::committer::{CommitEnd, LostCommit, PgCommitter, Planned, clients_of};
 use super::connection::{Param, SqlKey};
 use super::current::RowsByClient;
@@ -78,6 +79,16 @@ impl<'a> InLine<'a> {
     }
 
     pub(super) async fn commit(mut self, set: &mut ChangeSet) -> CommitEnd {
+        let late = || unavailable("the server does not answer in time");
+        let pass = match self.lost.is_empty() {
+            true => GatePass::Commit,
+            false => GatePass::LookUp,
+        };
+        let gates = &self.committer.gates;
+        let inside = gates.enter(self.clients(set), pass, self.until).await;
+        let Some(_inside) = inside else {
+            return CommitEnd::Failed(self.known(late()), None);
+        };
         let (mut why, mut backoff) = (None, Backoff::after_second());
         for turn in 1_u64.. {
             let mut is_refused = turn > AT_ONCE;
@@ -100,7 +111,6 @@ impl<'a> InLine<'a> {
                 break;
             }
         }
-        let late = || unavailable("the server does not answer in time");
         let error = self.known(why.unwrap_or_else(late));
         CommitEnd::Failed(error, None)
     }
@@ -272,7 +282,7 @@ impl<'a> InLine<'a> {
             lost => {
                 connection.give_up();
                 committer.give_back_new(&plan);
-                self.note_lost(LostCommit { version, plan });
+                self.note_lost(LostCommit::new(&committer.gates, version, plan));
                 lost.map(|()| Attempt::Again)
             }
         }

@@ -5,6 +5,7 @@ mod backoff;
 mod batch;
 mod body;
 mod cache;
+mod client_gates;
 mod client_queue;
 mod client_rows;
 mod commit;

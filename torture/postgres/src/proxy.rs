@@ -141,6 +141,23 @@ impl Proxy {
         }
     }
 
+    /// Ends all connections with a reset on both sides. Those that come later pass.
+    pub fn renew(&self) {
+        // At once: a connection that came in between would go on after some of its bytes are lost.
+        let mut state = self.shared.locked();
+        state.closed = false;
+        state.passages = [Passage::Open; 2];
+        let connections = std::mem::take(&mut state.connections);
+        for connection in &connections {
+            connection.dead.store(true, Ordering::SeqCst);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        for connection in connections {
+            connection.reset();
+        }
+    }
+
     /// Cuts all connections, and every new one at once, until [`open`](Self::open).
     pub fn close(&self) {
         self.shared.locked().closed = true;

@@ -1,5 +1,6 @@
 //! Commits that wait while others are on their way are written together. Each takes place or not by itself.
 
+use crate::held::{is_waited_for, while_held};
 use crate::place::connect;
 use crate::support::visitors::{again, get, put};
 use crate::support::wait::until;
@@ -24,12 +25,15 @@ struct Remote {
 }
 
 impl Remote {
+    /// All connections are in use by those that write batches.
     fn new() -> Option<Self> {
+        Self::with(PostgresSettings::new().connections(WRITERS))
+    }
+
+    fn with(settings: PostgresSettings) -> Option<Self> {
         let server = shared()?;
         let database = server.database();
         let proxy = Proxy::start(server.address());
-        // All connections are in use by those that write batches.
-        let settings = PostgresSettings::new().connections(WRITERS);
         let builder = Store::builder().implicit_sweeps(false).postgres(settings);
         let store = connect(builder, &server.url_at(proxy.address(), database.name()));
         let remote = Self {
@@ -281,36 +285,79 @@ fn a_batch_whose_answer_is_lost_is_looked_up() {
 // C10.2: a batch is lost on its way. It is fenced, and written again.
 #[test]
 fn a_batch_that_does_not_arrive_is_written_again() {
+    eventually_loses_a_batch(|| {
+        let remote = Remote::new()?;
+        let ids = remote.visitors(8);
+        let twice = ids.iter().chain(&ids[..4]).cloned().collect();
+        Some((remote, twice))
+    });
+}
+
+// C10.2: more commits of the client wait than a row names versions. They go on only when it is known what became of those
+// that were lost.
+#[test]
+fn lost_commits_are_looked_up_before_many_others_of_their_client_go_on() {
+    eventually_loses_a_batch(|| {
+        let remote = Remote::with(PostgresSettings::new().connections(24))?;
+        let id = remote.visitors(1).remove(0);
+        Some((remote, vec![id; 200]))
+    });
+}
+
+/// Loses a batch on its way that adds to the sessions of these visitors, and looks whether each change takes place once.
+fn eventually_loses_a_batch(prepare: impl Fn() -> Option<(Remote, Vec<ClientId>)>) {
     // If a connection has a statement to prepare for the commits before the batch, that is what is lost.
-    let took_place = (0..20).any(|_| loses_a_batch());
+    let took_place = (0..20).any(|_| loses_a_batch(prepare()));
     assert!(took_place, "the commits before the batch were lost, too");
 }
 
 /// Gives whether the batch alone was lost.
-fn loses_a_batch() -> bool {
-    let Some(remote) = Remote::new() else {
+fn loses_a_batch(prepared: Option<(Remote, Vec<ClientId>)>) -> bool {
+    let Some((remote, ids)) = prepared else {
         return true;
     };
-    let ids = remote.visitors(8);
-    let twice = ids.iter().chain(&ids[..4]);
-    let changes = twice.map(|id| remote.change(id, add_one)).collect();
+    let changes = ids.iter().map(|id| remote.change(id, add_one)).collect();
     let (ended, first) = remote.batch_after(changes, |proxy, first_are_done| {
         proxy.requests(Passage::Swallowed);
         proxy.answers(Passage::Open);
         first_are_done();
         until("the batch is sent", || proxy.swallowed_requests() > 0);
-        proxy.reset();
-        proxy.open();
+        proxy.renew();
     });
     if first.iter().any(Result::is_err) {
         return false;
     }
     all_well(&ended);
     let other = remote.other();
-    for (n, id) in ids.iter().enumerate() {
-        assert_eq!(get(&other, id), Some(if n < 4 { 2 } else { 1 }));
+    for id in &ids {
+        let times = ids.iter().filter(|it| *it == id).count();
+        assert_eq!(get(&other, id), Some(times as u64));
     }
     true
+}
+
+// C10.2: many commits of two clients wait for the locks of their rows. They keep no other visitor's from a connection.
+#[test]
+fn commits_that_wait_for_a_lock_leave_connections_to_others() {
+    let settings = PostgresSettings::new().deadline(Duration::from_secs(20));
+    let Some(remote) = Remote::with(settings.connections(WRITERS)) else {
+        return;
+    };
+    let locked = remote.visitors(2);
+    let held = "SELECT client FROM cloakroom_client FOR UPDATE";
+    while_held(&remote.database, held, || {
+        let free = remote.visitors(1).remove(0);
+        let of_free = remote.change(&free, add_one);
+        let all = locked.iter().flat_map(|id| [id; 40]);
+        let changes = all.map(|id| remote.change(id, add_one)).collect();
+        remote.batch(changes, |proxy, first_are_done| {
+            proxy.open();
+            first_are_done();
+            until("a lock is waited for", || is_waited_for(&remote.database));
+            of_free.commit().unwrap();
+        });
+        assert_eq!(get(&remote.other(), &free), Some(1));
+    });
 }
 
 // C2.7, C10.2: many sessions are read by one statement, each as it is.
