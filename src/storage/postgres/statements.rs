@@ -82,16 +82,31 @@ const PLACE: &str = "INSERT INTO {s}cloakroom_client (client, version, past, see
 const LOCK: &str =
     "SELECT client FROM {s}cloakroom_client WHERE client = ANY($1) ORDER BY client FOR UPDATE";
 
-/// The epoch, unless it is later than `$11`, in the server's time. Sets for how long the statement waits for locks, so that
-/// the answer arrives before that. It holds until the end of the transaction, so it passes a connection pooler.
+/// The epoch, unless it is later than `$11`, in the server's time. Sets for how long the statement waits for locks: so that
+/// the answer arrives before that, or for `$wait` milliseconds. It holds until the end of the transaction, so it passes a
+/// connection pooler.
 macro_rules! epoch_in_time {
     () => {
+        epoch_in_time!(
+            "least(1000000000, greatest(1, ($11 - (extract(epoch FROM clock_timestamp()) * 1000)::bigint) * 3 / 4))::text"
+        )
+    };
+    ($wait:literal) => {
         concat!(
             "(SELECT epoch FROM {s}cloakroom_meta WHERE one = 1",
             " AND $11 > (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
-            " AND set_config('lock_timeout', least(1000000000, greatest(1, ($11 -",
-            " (extract(epoch FROM clock_timestamp()) * 1000)::bigint) * 3 / 4))::text, true) IS NOT NULL)"
+            " AND set_config('lock_timeout', ",
+            $wait,
+            ", true) IS NOT NULL)"
         )
+    };
+}
+
+/// The same for a statement on which other commits wait. Who holds the lock of a row is about to change it, so it would be
+/// waited for in vain. The commit goes behind the lock by itself.
+macro_rules! epoch_soon {
+    () => {
+        epoch_in_time!("'50'")
     };
 }
 
@@ -101,7 +116,7 @@ macro_rules! found {
             "INSERT INTO {s}cloakroom_client",
             " (client, version, past, seen, body, ended, owners, sweep_at, spilled)",
             " SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE ",
-            epoch_in_time!(),
+            epoch_soon!(),
             " = $10 ON CONFLICT (client) DO NOTHING RETURNING client"
         )
     };
@@ -112,7 +127,7 @@ macro_rules! change {
         concat!(
             "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4, body = $5, ended = $6,",
             " owners = $7, sweep_at = $8, spilled = $9 WHERE client = $1 AND version = $12 AND seen = $13 AND ",
-            epoch_in_time!(),
+            epoch_soon!(),
             " = $10 RETURNING client"
         )
     };
@@ -150,7 +165,7 @@ const FOUND_MANY: &str = concat!(
     " SELECT w.client, w.version, w.past, w.seen, w.body, w.ended, w.owners::bytea[], w.sweep_at, w.spilled",
     " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     " AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled) WHERE ",
-    epoch_in_time!(),
+    epoch_soon!(),
     " = $10 ORDER BY w.client ON CONFLICT (client) DO NOTHING RETURNING client"
 );
 
@@ -161,7 +176,7 @@ const CHANGE_MANY: &str = concat!(
     " AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled, replaced, seen_before)",
     " JOIN {s}cloakroom_client c ON c.client = w.client",
     " WHERE c.version = w.replaced AND c.seen = w.seen_before AND ",
-    epoch_in_time!(),
+    epoch_soon!(),
     " = $10 FOR UPDATE OF c SKIP LOCKED)",
     " UPDATE {s}cloakroom_client c SET version = h.version, past = h.past, seen = h.seen, body = h.body,",
     " ended = h.ended, owners = h.owners::bytea[], sweep_at = h.sweep_at, spilled = h.spilled",

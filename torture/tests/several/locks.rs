@@ -180,6 +180,47 @@ fn the_locks_of_a_silent_process_end() {
     assert_eq!(get(&other, &first), Some(5));
 }
 
+// C10.2: four rows that stay locked would keep all connections that write batches.
+#[test]
+fn only_a_commit_that_is_by_itself_waits_for_a_lock() {
+    if !is_available() {
+        return;
+    }
+    // The server tells of each wait that is longer than this.
+    let settings = [("log_lock_waits", "on"), ("deadlock_timeout", "4s")];
+    let server = settings
+        .iter()
+        .fold(Server::builder(), |server, (name, value)| {
+            server.set(name, value)
+        });
+    let server = server.start();
+    let database = Arc::new(server.database());
+    let remote = Remote {
+        proxy: Proxy::start(server.address()),
+        store: store(&database.url(), LONG),
+        database,
+    };
+    let id = remote.visitor();
+    let mut held = HeldRows::new(&remote);
+    thread::scope(|scope| {
+        let committing = scope.spawn(|| put(&remote.store, &id, 1));
+        let told = || {
+            let log = server.log();
+            let told: Vec<_> = log.match_indices("still waiting for").collect();
+            let waits = told.into_iter().map(|(at, _)| &log[at..]);
+            waits.map(str::to_owned).collect::<Vec<_>>()
+        };
+        until("the server tells of a wait", || {
+            told().iter().any(|it| it.contains("FOR UPDATE"))
+        });
+        let first = told().remove(0);
+        let statement = first.lines().find(|it| it.contains("STATEMENT"));
+        held.release();
+        committing.join().unwrap();
+        assert!(statement.unwrap().contains("FOR UPDATE"), "{statement:?}");
+    });
+}
+
 // C10.2: otherwise a row that stays locked costs the server a connection with each attempt to change it.
 #[test]
 fn a_commit_that_is_given_up_waits_for_no_lock_at_the_server() {
