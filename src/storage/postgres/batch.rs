@@ -23,6 +23,9 @@ use tokio::time::Instant;
 /// How many connections are used for batches at most.
 pub(super) const WRITERS: usize = 4;
 
+/// The part of the deadline that a statement has at least, however late the first of its changes came to be sent.
+const SHARE: u32 = 4;
+
 /// A change that is admitted, and its number.
 struct PlannedChange {
     waiting: WaitingCommit,
@@ -163,16 +166,10 @@ impl PgCommitter {
         let shared = &self.shared;
         let connection = match shared.connection_to_write(until).await {
             Ok(connection) => connection,
-            Err(failure) => {
-                let error = failure.into_error();
-                for change in all.into_values().flat_map(|it| it.changes) {
-                    self.give_back_new(&change.plan);
-                    let end = CommitEnd::Failed(error.clone(), None);
-                    change.waiting.reply(FirstTry::Ended(end));
-                }
-                return;
-            }
+            Err(failure) => return self.answer_unsent(all, &failure),
         };
+        // One whose time is nearly over must not take that of the others.
+        let until = until.max(Instant::now() + shared.rules.server.deadline / SHARE);
         shared.counters.groups.fetch_add(1, Ordering::Relaxed);
         let groups = grouped(all);
         let terms = shared.write_terms(epoch, until);
@@ -212,6 +209,20 @@ impl PgCommitter {
                 (None, Err(_)) => Err(Failure::NotSent(unavailable("nothing was sent"))),
             };
             self.answer(group, &end);
+        }
+    }
+
+    /// Answers changes for which there was no connection. Those that came later have time left.
+    fn answer_unsent(&self, all: BatchedClients, failure: &Failure) {
+        let now = Instant::now();
+        for change in all.into_values().flat_map(|it| it.changes) {
+            self.give_back_new(&change.plan);
+            let has_time = failure.may_be_repeated() && change.waiting.until > now;
+            let end = || CommitEnd::Failed(failure.error().clone(), None);
+            change.waiting.reply(match has_time {
+                true => FirstTry::InLine,
+                false => FirstTry::Ended(end()),
+            });
         }
     }
 

@@ -27,6 +27,15 @@ impl Failure {
         }
     }
 
+    pub(super) fn error(&self) -> &Error {
+        match self {
+            Self::NotSent(error)
+            | Self::Lost(error)
+            | Self::Again(error)
+            | Self::Refused(error) => error,
+        }
+    }
+
     /// Whether the same request, repeated, may succeed.
     pub(super) fn may_be_repeated(&self) -> bool {
         !matches!(self, Self::Refused(_))

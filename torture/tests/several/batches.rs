@@ -336,6 +336,37 @@ fn loses_a_batch(prepared: Option<(Remote, Vec<ClientId>)>) -> bool {
     true
 }
 
+// C10.2: each waits for the server until its own deadline, also together with one whose deadline comes sooner.
+#[test]
+fn a_commit_that_came_later_waits_for_the_server_for_longer() {
+    let settings = PostgresSettings::new().deadline(Duration::from_secs(20));
+    let Some(remote) = Remote::with(settings.connections(WRITERS)) else {
+        return;
+    };
+    let ids = remote.visitors(WRITERS + 2);
+    let changes: Vec<_> = ids.iter().map(|id| remote.change(id, add_one)).collect();
+    let mut changes = changes.into_iter();
+    remote.proxy.close();
+    thread::scope(|scope| {
+        let mut commit_after = |pause: u64| {
+            thread::sleep(Duration::from_millis(pause));
+            let txn = changes.next().unwrap();
+            scope.spawn(move || txn.commit())
+        };
+        // Each of the first takes one of those that write batches. The last two wait for these.
+        let mut first: Vec<_> = (0..WRITERS).map(|_| commit_after(100)).collect();
+        first.push(commit_after(1_000));
+        let last = commit_after(9_000);
+        for ended in first {
+            let error = ended.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+        remote.proxy.open();
+        last.join().unwrap().unwrap();
+    });
+    assert_eq!(get(&remote.other(), &ids[WRITERS + 1]), Some(1));
+}
+
 // C10.2: many commits of two clients wait for the locks of their rows. They keep no other visitor's from a connection.
 #[test]
 fn commits_that_wait_for_a_lock_leave_connections_to_others() {
