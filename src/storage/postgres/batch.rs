@@ -14,6 +14,7 @@ use super::statements::Statement;
 use super::write_terms::WriteTerms;
 use super::writes::{ClientRowWrite, write_many, write_row};
 use crate::client_id::ClientKey;
+use crate::contain::contain_future;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,7 +62,10 @@ impl PgCommitter {
                 continue;
             }
             let clients: BTreeSet<_> = claimed.iter().map(|(client, _)| *client).collect();
-            self.write(claimed).await;
+            let written = contain_future(self.write(claimed)).await;
+            if written.is_none() {
+                tracing::error!("a panic while commits were written: they are answered as unknown");
+            }
             if lock(&self.waiting).release(clients) {
                 self.arrived.notify_one();
             }

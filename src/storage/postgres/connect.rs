@@ -26,6 +26,7 @@ use super::sweep_times::SweepTimes;
 use super::tls::EncryptedConnector;
 use super::touches::PendingTouches;
 use crate::clock::Clock;
+use crate::contain::contain_future;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::StoreSettings;
@@ -246,9 +247,13 @@ async fn poll(shared: Weak<Shared>) {
             return;
         }
         let pause = here.rules.server.poll;
-        if let Err(error) = here.ask_epoch().await {
-            tracing::debug!(%error, "the server does not answer");
-        }
+        let asked = async {
+            if let Err(error) = here.ask_epoch().await {
+                tracing::debug!(%error, "the server does not answer");
+            }
+        };
+        // The application's log may panic.
+        contain_future(asked).await;
         drop(here);
         tokio::time::sleep(pause).await;
     }

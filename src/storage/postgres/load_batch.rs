@@ -1,10 +1,12 @@
 //! Reads what waits in the queue of loads. Those that wait at the same time are read by one statement.
 
+use super::failure::unavailable;
 use super::load::LoadedClients;
 use super::load_queue::{RowsOrDamage, WaitingLoad};
 use super::reading::read_until;
-use super::shared::{Shared, closed};
+use super::shared::Shared;
 use crate::client_id::ClientKey;
+use crate::contain::contain_future;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,7 +27,10 @@ impl Shared {
             reply,
         };
         self.loads.add(load);
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        answer.await.unwrap_or_else(|_| {
+            self.check_open()?;
+            Err(unavailable("the load was broken off"))
+        })
     }
 
     /// Reads what waits, until the engine is closed.
@@ -35,7 +40,8 @@ impl Shared {
             tokio::task::yield_now().await;
             let loads = self.loads.claim();
             match loads.first().map(|load| load.until) {
-                Some(until) => self.answer_loads(loads, until).await,
+                // A panic drops the loads: they fail.
+                Some(until) => drop(contain_future(self.answer_loads(loads, until)).await),
                 None => self.loads.arrived.notified().await,
             }
         }

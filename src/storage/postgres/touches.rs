@@ -10,6 +10,7 @@ use super::seen::encode_seen;
 use super::shared::{Shared, lock};
 use super::statements::Statement;
 use crate::client_id::ClientKey;
+use crate::contain::contain_future;
 use crate::error::Result;
 use crate::storage::{Touch, TouchOutcome};
 use futures_channel::oneshot;
@@ -165,14 +166,21 @@ impl PendingTouches {
             for (client, it) in &mut batch {
                 it.known = lock(&shared.cache).get(*client);
             }
-            match write(&shared, &mut batch).await {
-                Ok(()) if batch.is_empty() => lock(&self.waiting).claimed.clear(),
+            match contain_future(write(&shared, &mut batch)).await {
+                Some(Ok(())) if batch.is_empty() => lock(&self.waiting).claimed.clear(),
+                // A panic: to try again would lead to the next one.
+                None => {
+                    let lost = batch.values().map(|it| it.touches.len() as u64).sum();
+                    let counter = &shared.counters.lost_touches;
+                    counter.fetch_add(lost, Ordering::Relaxed);
+                    lock(&self.waiting).claimed.clear();
+                }
                 // Others lock their rows.
-                Ok(()) => {
+                Some(Ok(())) => {
                     self.put_back(batch);
                     tokio::time::sleep(PAUSE).await;
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::debug!(%error, "accesses are not recorded yet");
                     self.put_back(batch);
                     self.leave_all();
