@@ -32,4 +32,4 @@ pub use link::{Disturbance, Link, are_namespaces_available, own_network};
 pub use pair::{Mirroring, Pair, Watcher};
 pub use pooler::Pooler;
 pub use proxy::{Passage, Proxy};
-pub use server::{Server, ServerBuilder, processor_time};
+pub use server::{Server, ServerBuilder, processor_time, processor_time_of_ended};

@@ -279,15 +279,16 @@ impl Server {
         sql(&self.url(), statements)
     }
 
-    /// The processor time of all its processes that live, so far.
+    /// The processor time of all its processes so far, of those that have ended, too.
     #[must_use]
     pub fn processor_time(&self) -> Duration {
         let child = locked(&self.child);
         let Some(main) = child.as_ref().map(Child::id) else {
             return Duration::ZERO;
         };
-        let all = children(main).into_iter().chain([main]);
-        all.filter_map(processor_time).sum()
+        let alive: Duration = children(main).into_iter().filter_map(processor_time).sum();
+        let own = processor_time(main).unwrap_or_default();
+        alive + own + processor_time_of_ended(main).unwrap_or_default()
     }
 
     /// Whether its process lives.
@@ -378,10 +379,21 @@ fn signal(process: Pid, signal: Signal) {
 /// The processor time of a process so far. `None` if it is gone.
 #[must_use]
 pub fn processor_time(process: u32) -> Option<Duration> {
-    let fields = stat(process)?;
-    let ticks = |field: usize| fields.get(field)?.parse::<u64>().ok();
+    ticks(process, [11, 12])
+}
+
+/// The processor time of the processes that this one started and that have ended.
+#[must_use]
+pub fn processor_time_of_ended(process: u32) -> Option<Duration> {
+    ticks(process, [13, 14])
+}
+
+/// The sum of two fields that count processor time.
+fn ticks(process: u32, fields: [usize; 2]) -> Option<Duration> {
+    let stat = stat(process)?;
+    let [one, other] = fields.map(|field| stat.get(field)?.parse::<u64>().ok());
     // In the system's unit for this, which Linux has never changed.
-    Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+    Some(Duration::from_millis((one? + other?) * 10))
 }
 
 /// The processes that this one started.

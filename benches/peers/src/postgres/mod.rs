@@ -2,8 +2,10 @@
 //! wrk. The store of tower-sessions on the same server takes turns.
 
 mod measure;
+mod place;
 mod side;
 mod site;
+mod sweep;
 
 use crate::engines::tower_sessions::runtime;
 use crate::payload::VALUE_LEN;
@@ -16,8 +18,10 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use cloakroom_postgres_server::{Server, is_available};
 use measure::Measure;
-use side::Side;
+use place::Place;
+use side::{OURS, Side};
 use site::Site;
+use sweep::Sweep;
 
 const OPERATIONS: Metric = ("operations_per_second", "1/s");
 const TOWER: &str = "tower-sessions-postgres";
@@ -29,9 +33,12 @@ pub(crate) struct Options {
     /// The bytes of each of the two packages. Default: 300.
     #[arg(long, default_value_t = VALUE_LEN)]
     value_bytes: usize,
-    /// Only these works.
+    /// Only these works. Default: all but `sweep`.
     #[arg(long, value_delimiter = ',')]
     works: Vec<Work>,
+    /// Connections are encrypted.
+    #[arg(long)]
+    tls: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,6 +53,8 @@ enum Work {
     HttpRead,
     /// A request that changes a package.
     HttpWrite,
+    /// A sweep of as many sessions, which have all expired, while others are changed. Makes sessions of its own.
+    Sweep,
 }
 
 impl Work {
@@ -56,6 +65,7 @@ impl Work {
             Self::LoadAndCommit => "load+commit",
             Self::HttpRead => "http-read",
             Self::HttpWrite => "http-write",
+            Self::Sweep => "sweep",
         }
     }
 
@@ -71,29 +81,55 @@ impl Work {
 pub(crate) fn main(options: &Options) -> Result<()> {
     let settings = &options.settings;
     ensure!(is_available(), "there is no PostgreSQL");
+    let mut report = Report::new("postgres").against(TOWER);
+    // As it is installed: with fsync. The servers of tests vacuum more rarely.
+    let server = Server::builder().set("autovacuum_naptime", "1min");
+    let server = if options.tls { server.tls() } else { server };
+    let server = server.start();
+    let count = settings.sessions_or(if settings.quick { 2_000 } else { 100_000 });
+    if options.works.contains(&Work::Sweep) {
+        let sweep = Sweep {
+            sessions: count,
+            bytes: options.value_bytes,
+        };
+        for _ in 0..settings.rounds() {
+            sweep.ours(&Place::new(&server), &mut report, OURS)?;
+            sweep.tower(&Place::new(&server), &mut report, TOWER)?;
+        }
+    }
+    measure_all(options, (&server, count), &mut report)?;
+    report.note("processor time: of the process of the application, and of the server's processes");
+    report.finish(OPERATIONS)
+}
+
+/// Measures all works but sweeps, in turns.
+fn measure_all(
+    options: &Options,
+    (server, count): (&Server, usize),
+    report: &mut Report,
+) -> Result<()> {
+    let settings = &options.settings;
     let Span::For(time) = settings.span() else {
         bail!("this bench runs for a time");
     };
-    let mut report = Report::new("postgres").against(TOWER);
-    // As it is installed: with fsync.
-    let server = Server::start();
-    let databases = [server.database(), server.database()];
-    let [one, other] = &databases;
-    let count = settings.sessions_or(if settings.quick { 2_000 } else { 100_000 });
+    let steps = steps(options);
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let places = [Place::new(server), Place::new(server)];
+    let [one, other] = &places;
     let runtime = runtime()?;
     let sides = runtime.block_on(async {
         let ours = Side::ours(one, count, options.value_bytes).await?;
         let tower = Side::tower(other, count, options.value_bytes).await?;
         Ok::<_, anyhow::Error>([ours, tower])
     })?;
-    let sizes = databases.iter().map(stored_bytes);
-    let sizes: Vec<f64> = sizes.collect::<Result<_>>()?;
-    for (side, bytes) in sides.iter().zip(sizes) {
+    for (side, place) in sides.iter().zip(&places) {
         let case = format!("storage/{count}");
         let metric = ("stored_bytes_per_session", "B");
+        let bytes = stored_bytes(&place.database)?;
         report.add(&case, side.name(), metric, bytes / count as f64);
     }
-    let steps = steps(options);
     let bar = progress((settings.rounds() * steps.len() * sides.len()) as u64);
     for round in 0..settings.rounds() {
         for (work, clients) in &steps {
@@ -109,9 +145,9 @@ pub(crate) fn main(options: &Options) -> Result<()> {
                             time,
                             seed: round as u64 + 1,
                         };
-                        runtime.block_on(measure.run(side, &server))?
+                        runtime.block_on(measure.run(side, server))?
                     }
-                    Some(path) => Site::start(side)?.run(path, time, &server)?,
+                    Some(path) => Site::start(side, &runtime)?.run(path, time, server)?,
                 };
                 for (metric, value) in measured {
                     report.add(&case, side.name(), metric, value);
@@ -121,15 +157,15 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    report.note("processor time: of the process of the application, and of the server's processes");
-    report.finish(OPERATIONS)
+    Ok(())
 }
 
 /// Works, each with the number of clients at once.
 fn steps(options: &Options) -> Vec<(Work, usize)> {
     let mut steps = Vec::new();
     for work in Work::value_variants() {
-        if !options.works.is_empty() && !options.works.contains(work) {
+        let is_named = options.works.contains(work);
+        if *work == Work::Sweep || !(is_named || options.works.is_empty()) {
             continue;
         }
         match (work.path(), wrk::missing()) {

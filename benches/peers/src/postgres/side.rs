@@ -1,20 +1,21 @@
 //! The two stores, and what is measured of them.
 
+use super::place::Place;
 use super::{TOWER, Work};
-use crate::engines::tower_sessions::record;
+use crate::engines::tower_sessions::{id, record};
 use crate::payload::{Dice, KEY, PACKAGES, Pick, sized_value};
 use anyhow::{Context, Result, ensure};
 use cloakroom::{ClientId, Store, Transaction};
-use cloakroom_postgres_server::Database;
 use std::sync::Arc;
+use std::time::Duration;
 use tower_sessions::SessionStore;
 use tower_sessions::session::Record;
 use tower_sessions_sqlx_store::PostgresStore;
 use tower_sessions_sqlx_store::sqlx::postgres::PgPoolOptions;
 
-const OURS: &str = "cloakroom-postgres";
+pub(super) const OURS: &str = "cloakroom-postgres";
 /// Connections of either store: the default of ours.
-const CONNECTIONS: u32 = 16;
+pub(super) const CONNECTIONS: u32 = 16;
 /// So many sessions are founded at once.
 const FOUNDERS: usize = 64;
 
@@ -40,10 +41,10 @@ pub(super) enum PreparedChange {
 
 impl Side {
     /// Our store, with so many sessions.
-    pub(super) async fn ours(database: &Database, sessions: usize, bytes: usize) -> Result<Self> {
-        let store = Store::connect(&database.url()).await?;
+    pub(super) async fn ours(place: &Place<'_>, sessions: usize, bytes: usize) -> Result<Self> {
+        let store = place.builder()?.connect(&place.url()).await?;
         let founding = store.clone();
-        let found = move |number| found(founding.clone(), number, bytes);
+        let found = move |number| found(founding.clone(), number, bytes, None);
         let ids = Arc::new(fill(sessions, found).await?);
         Ok(Self {
             store: SideStore::Ours(store, ids),
@@ -53,9 +54,9 @@ impl Side {
     }
 
     /// The store of tower-sessions, with so many sessions.
-    pub(super) async fn tower(database: &Database, sessions: usize, bytes: usize) -> Result<Self> {
+    pub(super) async fn tower(place: &Place<'_>, sessions: usize, bytes: usize) -> Result<Self> {
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
-        let store = PostgresStore::new(pool.connect(&database.url()).await?);
+        let store = PostgresStore::new(pool.connect(&place.tower_url()).await?);
         store.migrate().await?;
         let saving = store.clone();
         let save = move |number| {
@@ -81,12 +82,12 @@ impl Side {
     pub(super) async fn prepare(&self, work: Work, dice: &mut Dice) -> Result<PreparedChange> {
         let [changed, _] = PACKAGES;
         let session = dice.pick(Pick::Uniform, self.sessions);
-        let new = sized_value(dice.roll(), self.bytes);
+        let mut new = || sized_value_of(dice, self.bytes);
         match &self.store {
             SideStore::Ours(store, ids) => {
-                let id = ids.get(session).context("no such session")?;
+                let known = ids.get(session).context("no such session")?;
                 let txn = store.begin_async().await?;
-                let session = txn.session_async(id).await?;
+                let session = txn.session_async(known).await?;
                 if work != Work::Commit {
                     for package in PACKAGES {
                         let value: Option<String> = session.pkg(package).get(KEY)?;
@@ -94,20 +95,23 @@ impl Side {
                     }
                 }
                 if work != Work::Load {
-                    session.pkg(changed).insert(KEY, new)?;
+                    session.pkg(changed).insert(KEY, new())?;
                 }
                 Ok(PreparedChange::Ours(txn))
             }
             // A session of tower-sessions is loaded whole and saved whole.
             SideStore::Tower(store) => {
-                let mut whole = sized_record(session, self.bytes);
-                if work != Work::Commit {
-                    whole = store.load(&whole.id).await?.context("no such session")?;
-                    let packages = whole.data.len();
-                    ensure!(packages == PACKAGES.len(), "a session without a package");
-                }
+                let mut whole = match work {
+                    Work::Commit => sized_record(session, self.bytes),
+                    _ => {
+                        let loaded = store.load(&id(session)).await?;
+                        loaded.context("no such session")?
+                    }
+                };
+                let packages = whole.data.len();
+                ensure!(packages == PACKAGES.len(), "a session without a package");
                 if work != Work::Load {
-                    whole.data.insert(changed.to_owned(), new.into());
+                    whole.data.insert(changed.to_owned(), new().into());
                 }
                 Ok(PreparedChange::Tower(store.clone(), whole))
             }
@@ -126,7 +130,7 @@ impl PreparedChange {
 }
 
 /// A session as it is before anything is changed.
-fn sized_record(session: usize, bytes: usize) -> Record {
+pub(super) fn sized_record(session: usize, bytes: usize) -> Record {
     let mut record = record(session);
     for (package, value) in &mut record.data {
         *value = first_value(session, package, bytes).into();
@@ -139,8 +143,18 @@ fn first_value(session: usize, package: &str, bytes: usize) -> String {
     sized_value(Dice::new(seed).roll(), bytes)
 }
 
+/// Some new value.
+pub(super) fn sized_value_of(dice: &mut Dice, bytes: usize) -> String {
+    sized_value(dice.roll(), bytes)
+}
+
 /// Founds a session, and gives its id as a later request brings it.
-async fn found(store: Store, number: usize, bytes: usize) -> Result<ClientId> {
+pub(super) async fn found(
+    store: Store,
+    number: usize,
+    bytes: usize,
+    timeout: Option<Duration>,
+) -> Result<ClientId> {
     let id = store.client_ids().issue();
     let txn = store.begin_async().await?;
     let session = txn.session_async(&id).await?;
@@ -148,13 +162,16 @@ async fn found(store: Store, number: usize, bytes: usize) -> Result<ClientId> {
         let value = first_value(number, package, bytes);
         session.pkg(package).insert(KEY, value)?;
     }
+    if timeout.is_some() {
+        session.set_timeout(timeout)?;
+    }
     txn.commit_async().await?;
     let known = store.client_ids().verify(id.as_str());
     known.context("an id of another store")
 }
 
 /// Makes sessions, many at once, and gives what came of each.
-async fn fill<T, F>(sessions: usize, make: impl Fn(usize) -> F) -> Result<Vec<T>>
+pub(super) async fn fill<T, F>(sessions: usize, make: impl Fn(usize) -> F) -> Result<Vec<T>>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,

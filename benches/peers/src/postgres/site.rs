@@ -3,16 +3,16 @@
 use super::OPERATIONS;
 use super::measure::{Measured, UsedProcessor};
 use super::side::{Side, SideStore};
-use crate::engines::tower_sessions::{id, runtime};
+use crate::engines::tower_sessions::id;
 use crate::payload::{Dice, KEY, PACKAGES, value};
-use crate::report::P99;
+use crate::report::{Metric, P99};
 use crate::wrk::{self, Wrk};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use cloakroom::http::{CookieSettings, SessionLayer};
-use cloakroom_postgres_server::Server;
+use cloakroom_postgres_server::{Server, processor_time_of_ended};
 use std::fmt::Write;
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -20,22 +20,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tower_sessions::SessionManagerLayer;
 
 const HELLO: &str = "welcome back";
 const COOKIE: &str = "sid";
+/// Of the load generator.
+const WRK_PROCESSOR: Metric = ("wrk_cpu_us", "us");
 
 /// An application that runs until it is dropped.
 pub(super) struct Site {
     address: SocketAddr,
     folder: tempfile::TempDir,
-    _runtime: Runtime,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
 }
 
 type Answer = Result<&'static str, StatusCode>;
 
 impl Site {
-    pub(super) fn start(side: &Side) -> Result<Self> {
+    /// On the runtime on which the store was opened: the connections of tower-sessions belong to it.
+    pub(super) fn start(side: &Side, runtime: &Runtime) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut cookies = String::new();
         let app = match &side.store {
@@ -55,14 +65,12 @@ impl Site {
             }
         };
         std::fs::write(folder.path().join("cookies"), cookies)?;
-        let runtime = runtime()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
-        runtime.spawn(axum::serve(listener, app).into_future());
         Ok(Self {
             address,
             folder,
-            _runtime: runtime,
+            serving: runtime.spawn(axum::serve(listener, app).into_future()),
         })
     }
 
@@ -71,14 +79,22 @@ impl Site {
         let url = format!("http://{}/{path}", self.address);
         let cookies = self.folder.path().join("cookies");
         wrk::run(&url, &cookies, 1)?;
-        let before = UsedProcessor::of(server)?;
+        let (before, ended) = (UsedProcessor::of(server)?, of_ended()?);
         let seconds = time.as_secs().max(1);
         let Wrk { rate, p99_us } = wrk::run(&url, &cookies, seconds)?;
         let used = UsedProcessor::of(server)?.since(before);
+        let requests = rate * seconds as f64;
+        let by_wrk = of_ended()?.saturating_sub(ended);
         let mut measured = vec![(OPERATIONS, rate), (P99, p99_us)];
-        measured.extend(used.metrics(rate * seconds as f64));
+        measured.extend(used.metrics(requests));
+        measured.push((WRK_PROCESSOR, by_wrk.as_secs_f64() * 1e6 / requests));
         Ok(measured)
     }
+}
+
+/// The processor time of what this process started and waited for, as it did for wrk.
+fn of_ended() -> Result<Duration> {
+    processor_time_of_ended(std::process::id()).context("no /proc/self/stat")
 }
 
 /// A value that was not there before.
