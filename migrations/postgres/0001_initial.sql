@@ -24,7 +24,9 @@ CREATE TABLE cloakroom_client (
   owners   bytea[],             -- the hashes of the sessions' owners
   sweep_at bigint,              -- without sessions: when the row may go, in milliseconds. With sessions: the
                                 -- time from which a sweep looks at them. Accesses leave it as it is.
-  spilled  integer NOT NULL     -- how many packages have rows of their own
+  spilled  integer NOT NULL,    -- how many packages have rows of their own
+  -- for the indexes: were `body` in their conditions, each commit would make new entries in all of them
+  has_sessions boolean NOT NULL GENERATED ALWAYS AS (body IS NOT NULL) STORED
 );
 
 CREATE TABLE cloakroom_package (
@@ -34,6 +36,6 @@ CREATE TABLE cloakroom_package (
   PRIMARY KEY (client, place)
 );
 
-CREATE INDEX cloakroom_client_sweep_at ON cloakroom_client (sweep_at) WHERE body IS NOT NULL;
-CREATE INDEX cloakroom_client_gone ON cloakroom_client (sweep_at) WHERE body IS NULL;
+CREATE INDEX cloakroom_client_sweep_at ON cloakroom_client (sweep_at) WHERE has_sessions;
+CREATE INDEX cloakroom_client_gone ON cloakroom_client (sweep_at) WHERE NOT has_sessions;
 CREATE INDEX cloakroom_client_owners ON cloakroom_client USING gin (owners) WITH (fastupdate = off);

@@ -246,15 +246,15 @@ const SET_KEYS: &str = "UPDATE {s}cloakroom_meta SET keys = $3 WHERE one = 1 AND
      AND keys IS NOT DISTINCT FROM $2 RETURNING epoch";
 
 const EXPIRED: &str = "DELETE FROM {s}cloakroom_client WHERE client IN (SELECT client FROM {s}cloakroom_client \
-     WHERE sweep_at < $1 AND body IS NULL ORDER BY sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
+     WHERE sweep_at < $1 AND NOT has_sessions ORDER BY sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
      AND body IS NULL RETURNING client";
 
 const AHEAD: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
-     FROM {s}cloakroom_client WHERE sweep_at > $1 AND ended IS NOT NULL AND body IS NULL \
+     FROM {s}cloakroom_client WHERE sweep_at > $1 AND ended IS NOT NULL AND NOT has_sessions \
      ORDER BY sweep_at DESC LIMIT $2";
 
 /// The clients whose sessions may be over, and those whose rows a wrong clock wrote.
-const STALE: &str = "SELECT client FROM {s}cloakroom_client WHERE body IS NOT NULL AND client > $1 \
+const STALE: &str = "SELECT client FROM {s}cloakroom_client WHERE has_sessions AND client > $1 \
      AND (sweep_at <= $2 OR sweep_at > $3) ORDER BY client LIMIT $4";
 
 const ROWS: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
