@@ -41,9 +41,17 @@ pub(super) enum Statement {
 /// How many statements there are.
 pub(super) const STATEMENTS: usize = Statement::EndLease as usize + 1;
 
+/// A parameter that is an array, for `unnest`. With the parameter itself, the server knows how many elements it has. It then
+/// takes a plan that is made anew for each use to be cheaper for fewer than ten, and making it takes longer than the rest.
+macro_rules! keys {
+    () => {
+        "(SELECT $1)"
+    };
+}
+
 /// What is read of a client. Always one row at least, so that the epoch and the server's time come along.
 macro_rules! load {
-    ($which:literal) => {
+    ($clients:expr) => {
         concat!(
             "SELECT m.epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, c.client, c.version, c.past,",
             " c.seen, c.body, c.ended, c.owners, c.sweep_at,",
@@ -51,8 +59,8 @@ macro_rules! load {
             " WHERE p.client = c.client ORDER BY p.place) END,",
             " CASE WHEN c.spilled > 0 THEN ARRAY(SELECT p.body FROM {s}cloakroom_package p",
             " WHERE p.client = c.client ORDER BY p.place) END",
-            " FROM {s}cloakroom_meta m LEFT JOIN {s}cloakroom_client c ON c.client = ",
-            $which,
+            " FROM {s}cloakroom_meta m LEFT JOIN ",
+            $clients,
             " WHERE m.one = 1"
         )
     };
@@ -61,13 +69,17 @@ macro_rules! load {
 const EPOCH: &str = "SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, sha256(settings) \
      FROM {s}cloakroom_meta WHERE one = 1";
 
-const LOAD_ONE: &str = load!("$1");
+const LOAD_ONE: &str = load!("{s}cloakroom_client c ON c.client = $1");
 
-const LOAD_MANY: &str = load!("ANY($1)");
+const LOAD_MANY: &str = load!(concat!(
+    "(unnest(",
+    keys!(),
+    ") AS k(client) JOIN {s}cloakroom_client c ON c.client = k.client) ON true"
+));
 
 /// No row at all, if clients that were read before have other versions, or others that were absent are there.
 const LOAD_CHECKED: &str = concat!(
-    load!("ANY($1)"),
+    load!("{s}cloakroom_client c ON c.client = ANY($1)"),
     " AND cardinality($2) = (SELECT count(*) FROM unnest($2, $3) AS w(client, version)",
     " JOIN {s}cloakroom_client v ON v.client = w.client AND v.version = w.version)",
     " AND NOT EXISTS (SELECT 1 FROM {s}cloakroom_client v WHERE v.client = ANY($4))"
@@ -163,7 +175,9 @@ const FOUND_MANY: &str = concat!(
     "INSERT INTO {s}cloakroom_client",
     " (client, version, past, seen, body, ended, owners, sweep_at, spilled)",
     " SELECT w.client, w.version, w.past, w.seen, w.body, w.ended, w.owners::bytea[], w.sweep_at, w.spilled",
-    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    " FROM unnest(",
+    keys!(),
+    ", $2, $3, $4, $5, $6, $7, $8, $9)",
     " AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled) WHERE ",
     epoch_soon!(),
     " = $10 ORDER BY w.client ON CONFLICT (client) DO NOTHING RETURNING client"
@@ -172,7 +186,9 @@ const FOUND_MANY: &str = concat!(
 /// Waits for no lock: a row that is locked is left as it is.
 const CHANGE_MANY: &str = concat!(
     "WITH held AS (SELECT w.*",
-    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $13)",
+    " FROM unnest(",
+    keys!(),
+    ", $2, $3, $4, $5, $6, $7, $8, $9, $12, $13)",
     " AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled, replaced, seen_before)",
     " JOIN {s}cloakroom_client c ON c.client = w.client",
     " WHERE c.version = w.replaced AND c.seen = w.seen_before AND ",
@@ -220,10 +236,14 @@ const DROP_PACKAGES: &str =
     "DELETE FROM {s}cloakroom_package WHERE client = $1 AND place = ANY($2)";
 
 /// Waits for no lock: a row that is locked is left as it is.
-const TOUCH: &str = "WITH held AS (SELECT c.client, t.seen FROM unnest($1, $2, $3) AS t(client, old, seen) \
-     JOIN {s}cloakroom_client c ON c.client = t.client WHERE c.seen = t.old \
-     ORDER BY c.client FOR UPDATE OF c SKIP LOCKED) \
-     UPDATE {s}cloakroom_client c SET seen = h.seen FROM held h WHERE c.client = h.client RETURNING c.client";
+const TOUCH: &str = concat!(
+    "WITH held AS (SELECT c.client, t.seen FROM unnest(",
+    keys!(),
+    ", $2, $3) AS t(client, old, seen)",
+    " JOIN {s}cloakroom_client c ON c.client = t.client WHERE c.seen = t.old",
+    " ORDER BY c.client FOR UPDATE OF c SKIP LOCKED)",
+    " UPDATE {s}cloakroom_client c SET seen = h.seen FROM held h WHERE c.client = h.client RETURNING c.client"
+);
 
 const NOTE: &str = one_row!(
     "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4 \
