@@ -280,10 +280,12 @@ impl Storage for PostgresEngine {
         if self.runtime.is_this_thread() {
             // The last store was dropped by a task of the thread, which cannot wait for others.
             let (runtime, touches) = (self.runtime.clone(), self.touches.clone());
+            let loads = self.shared.clone();
             self.runtime.run(async move {
                 let _held = ending.await;
                 runtime.stop();
                 touches.close();
+                loads.loads.close();
             });
             return Ok(());
         }
@@ -293,6 +295,7 @@ impl Storage for PostgresEngine {
         self.shared.pool.close();
         self.runtime.stop();
         self.touches.close();
+        self.shared.loads.close();
         match ended {
             Err(error) if error.kind() != ErrorKind::Closed => Err(error),
             _ => Ok(()),

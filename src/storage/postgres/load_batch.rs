@@ -2,7 +2,7 @@
 
 use super::failure::unavailable;
 use super::load::LoadedClients;
-use super::load_queue::{RowsOrDamage, WaitingLoad};
+use super::load_queue::{LoadReply, RowsOrDamage, WaitingLoad};
 use super::reading::read_until;
 use super::shared::Shared;
 use crate::client_id::ClientKey;
@@ -19,18 +19,26 @@ pub(super) const LOADERS: usize = 2;
 impl Shared {
     /// Reads the newest rows of a client.
     pub(super) async fn load_one(&self, client: ClientKey) -> Result<RowsOrDamage> {
-        self.check_open()?;
         let (reply, answer) = oneshot::channel();
-        let load = WaitingLoad {
+        self.load_for(client, Box::new(reply))?;
+        answer.await.unwrap_or_else(|_| Err(self.broken_off()))
+    }
+
+    /// Asks for the newest rows of a client, on any thread.
+    pub(super) fn load_for(&self, client: ClientKey, reply: Box<dyn LoadReply>) -> Result<()> {
+        self.check_open()?;
+        self.loads.add(WaitingLoad {
             client,
             until: self.deadline(),
             reply,
-        };
-        self.loads.add(load);
-        answer.await.unwrap_or_else(|_| {
-            self.check_open()?;
-            Err(unavailable("the load was broken off"))
-        })
+        });
+        Ok(())
+    }
+
+    /// Why a load has no answer.
+    pub(super) fn broken_off(&self) -> Error {
+        let why = || unavailable("the load was broken off");
+        self.check_open().err().unwrap_or_else(why)
     }
 
     /// Reads what waits, until the engine is closed.
@@ -56,7 +64,7 @@ impl Shared {
                 for load in loads {
                     let rows = loaded.get(&load.client);
                     let rows = rows.cloned().unwrap_or_else(|| Ok(Arc::default()));
-                    let _ = load.reply.send(Ok(rows));
+                    load.reply.send(Ok(rows));
                 }
                 return;
             }
@@ -67,7 +75,7 @@ impl Shared {
             // What the server says against one client's rows is no answer to the others.
             for load in loads {
                 let loaded = self.load_until(&[load.client], load.until).await;
-                let _ = load.reply.send(loaded.and_then(first));
+                load.reply.send(loaded.and_then(first));
             }
             return;
         }
@@ -81,7 +89,7 @@ impl Shared {
         };
         let left = loads.split_off(count);
         for load in loads {
-            let _ = load.reply.send(Err(error.clone()));
+            load.reply.send(Err(error.clone()));
         }
         self.loads.put_back(left);
     }

@@ -13,8 +13,14 @@ const BATCH: usize = 128;
 
 #[derive(Default)]
 pub(super) struct LoadQueue {
-    waiting: Mutex<VecDeque<WaitingLoad>>,
+    waiting: Mutex<WaitingLoads>,
     pub(super) arrived: Notify,
+}
+
+#[derive(Default)]
+struct WaitingLoads {
+    loads: VecDeque<WaitingLoad>,
+    is_closed: bool,
 }
 
 /// The rows of a client, or how they are damaged.
@@ -23,32 +29,98 @@ pub(super) type RowsOrDamage = Result<Arc<StoredClient>>;
 pub(super) struct WaitingLoad {
     pub(super) client: ClientKey,
     pub(super) until: Instant,
-    pub(super) reply: oneshot::Sender<Result<RowsOrDamage>>,
+    pub(super) reply: Box<dyn LoadReply>,
+}
+
+/// What becomes of loaded rows. Dropping it tells the caller that the engine was closed.
+pub(super) trait LoadReply: Send {
+    fn send(self: Box<Self>, rows: Result<RowsOrDamage>);
+
+    /// Whether the caller still waits.
+    fn is_awaited(&self) -> bool;
+}
+
+impl LoadReply for oneshot::Sender<Result<RowsOrDamage>> {
+    fn send(self: Box<Self>, rows: Result<RowsOrDamage>) {
+        let _ = (*self).send(rows);
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.is_closed()
+    }
 }
 
 impl LoadQueue {
+    /// A load that comes after the engine was closed is dropped, so that its caller hears of it.
     pub(super) fn add(&self, load: WaitingLoad) {
-        self.lock().push_back(load);
-        self.arrived.notify_one();
+        let mut waiting = self.lock();
+        if !waiting.is_closed {
+            waiting.loads.push_back(load);
+            drop(waiting);
+            self.arrived.notify_one();
+        }
     }
 
     pub(super) fn claim(&self) -> Vec<WaitingLoad> {
         let mut waiting = self.lock();
-        let count = waiting.len().min(BATCH);
-        let claimed = waiting.drain(..count);
+        let count = waiting.loads.len().min(BATCH);
+        let claimed = waiting.loads.drain(..count);
         // The caller may have given up meanwhile.
-        claimed.filter(|load| !load.reply.is_closed()).collect()
+        claimed.filter(|load| load.reply.is_awaited()).collect()
     }
 
     pub(super) fn put_back(&self, loads: Vec<WaitingLoad>) {
         let mut waiting = self.lock();
-        loads
-            .into_iter()
-            .rev()
-            .for_each(|it| waiting.push_front(it));
+        if !waiting.is_closed {
+            let loads = loads.into_iter().rev();
+            loads.for_each(|it| waiting.loads.push_front(it));
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<WaitingLoad>> {
+    /// Drops what waits, for nobody reads it any more.
+    pub(super) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.is_closed = true;
+        waiting.loads.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, WaitingLoads> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client_id::ClientKey;
+
+    // C10.2
+    #[test]
+    fn who_waits_as_the_engine_is_closed_hears_of_it() {
+        let queue = LoadQueue::default();
+        let load = || {
+            let (reply, answer) = oneshot::channel();
+            let load = WaitingLoad {
+                client: ClientKey::from_bytes([1; 16]),
+                until: Instant::now(),
+                reply: Box::new(reply),
+            };
+            (load, answer)
+        };
+        let (waiting, mut answer) = load();
+        let (claimed, mut late) = load();
+        let is_dropped = |answer: &mut oneshot::Receiver<_>| {
+            matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed))
+        };
+        queue.add(waiting);
+        assert!(!is_dropped(&mut answer));
+        queue.close();
+        assert!(is_dropped(&mut answer));
+        queue.put_back(vec![claimed]);
+        assert!(is_dropped(&mut late));
+        let (next, mut answer) = load();
+        queue.add(next);
+        assert!(is_dropped(&mut answer));
+        assert!(queue.claim().is_empty());
     }
 }

@@ -4,6 +4,7 @@
 
 use super::client_rows::StoredClient;
 use super::load::{CheckedKeys, LoadedClients};
+use super::load_queue::{LoadReply, RowsOrDamage};
 use super::pages::{owned, page};
 use super::runtime::Runtime;
 use super::server_snapshot::ServerSnapshot;
@@ -17,6 +18,7 @@ use crate::storage::{Answer, ContainerId, SessionPage, Snapshot, TombstonePolicy
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::task::JoinHandle;
 
 /// From how many loads on a snapshot keeps a moment of the server for those that follow. Until then, each load checks the
@@ -40,7 +42,7 @@ struct SnapshotState {
     shown: Mutex<ShownRows>,
     conflict: Mutex<Option<(Error, ClientKey)>>,
     /// One load at a time: each checks the rows of those before.
-    loading: tokio::sync::Mutex<LoadState>,
+    loading: Arc<tokio::sync::Mutex<LoadState>>,
     /// How often a load has moved the moment that is shown.
     moved: AtomicU64,
 }
@@ -73,6 +75,35 @@ impl Drop for KeptMoment {
     }
 }
 
+/// The first load of a transaction. It ends whether or not its caller goes on: other loads of the transaction wait for it.
+struct FirstLoad {
+    state: Arc<SnapshotState>,
+    client: ClientKey,
+    loading: OwnedMutexGuard<LoadState>,
+    done: oneshot::Sender<Result<()>>,
+}
+
+impl LoadReply for FirstLoad {
+    fn send(self: Box<Self>, rows: Result<RowsOrDamage>) {
+        let Self {
+            state,
+            client,
+            loading,
+            done,
+        } = *self;
+        let shown = rows.map(|rows| {
+            lock(&state.shown).loaded.insert(client, rows);
+            state.moved.fetch_add(1, Ordering::AcqRel);
+        });
+        drop(loading);
+        let _ = done.send(shown);
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.done.is_closed()
+    }
+}
+
 impl PgSnapshot {
     pub(super) fn new(
         runtime: Arc<Runtime>,
@@ -86,7 +117,7 @@ impl PgSnapshot {
                 touches,
                 shown: Mutex::default(),
                 conflict: Mutex::default(),
-                loading: tokio::sync::Mutex::default(),
+                loading: Arc::default(),
                 moved: AtomicU64::new(0),
             }),
         }
@@ -158,6 +189,36 @@ impl ShownRows {
 }
 
 impl SnapshotState {
+    /// Begins the first load of most transactions: that of one client. It has no earlier ones to check, so it needs no task
+    /// on the engine's thread. `None` of any other load.
+    fn load_first(
+        self: &Arc<Self>,
+        client: ClientKey,
+    ) -> Option<impl Future<Output = Result<()>> + Send + use<>> {
+        let mut loading = self.loading.clone().try_lock_owned().ok()?;
+        if loading.loads > 0 || self.shared.rules.server.keeps_first_look {
+            return None;
+        }
+        let now = self.shared.clock.moment();
+        loading.begun.get_or_insert(now);
+        loading.loads = 1;
+        let (done, answer) = oneshot::channel();
+        let reply = FirstLoad {
+            state: self.clone(),
+            client,
+            loading,
+            done,
+        };
+        let (asked, shared) = (
+            self.shared.load_for(client, Box::new(reply)),
+            self.shared.clone(),
+        );
+        Some(async move {
+            asked?;
+            answer.await.unwrap_or_else(|_| Err(shared.broken_off()))
+        })
+    }
+
     /// Loads clients as of the moment that is kept, or, if there is none, of now.
     async fn load(self: &Arc<Self>, clients: &[ClientKey]) -> Result<()> {
         let mut loading = self.loading.lock().await;
@@ -295,6 +356,11 @@ impl SnapshotState {
 
 impl Snapshot for PgSnapshot {
     fn load(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>> {
+        if let [client] = clients
+            && let Some(first) = self.state.load_first(*client)
+        {
+            return Answer::later(first);
+        }
         let (state, clients) = (self.state.clone(), clients.to_vec());
         let asked = async move { state.load(&clients).await };
         Answer::later(self.state.runtime.ask(asked))
