@@ -66,6 +66,28 @@ pub(super) fn stored_row(row: &Row, at: usize) -> Result<StoredRow> {
     })
 }
 
+/// Whether the columns of a client's row, which begin at `at`, are those of a known row.
+fn is_known(row: &Row, at: usize, known: &StoredRow) -> Result<bool> {
+    let version: i64 = column(row, at)?;
+    let past: &[u8] = column(row, at + 1)?;
+    let seen: &[u8] = column(row, at + 2)?;
+    let body: Option<&[u8]> = column(row, at + 3)?;
+    let ended: Option<&[u8]> = column(row, at + 4)?;
+    let owners: Option<Vec<&[u8]>> = column(row, at + 5)?;
+    let known_owners = known.owners.as_ref();
+    Ok(version.cast_unsigned() == known.version
+        && past == known.past
+        && seen == known.seen
+        && body == known.body.as_deref()
+        && ended == known.ended.as_deref()
+        && owners.is_some() == known_owners.is_some()
+        && owners
+            .iter()
+            .flatten()
+            .eq(known_owners.into_iter().flatten())
+        && column::<Option<i64>>(row, at + 6)? == known.sweep_at)
+}
+
 fn spilled(row: &Row, at: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
     let places: Option<Vec<Vec<u8>>> = column(row, at)?;
     let bodies: Option<Vec<Vec<u8>>> = column(row, at + 1)?;
@@ -143,9 +165,14 @@ impl Shared {
             let Some(SqlKey(client)) = column(row, 2)? else {
                 continue;
             };
-            let mut stored = stored_row(row, 3)?;
-            stored.spilled = spilled(row, 10)?;
-            let rows = StoredClient::decode(client, stored, &self.rules.cipher).map(Arc::new);
+            let rows = match self.known(client, row)? {
+                Some(known) => Ok(known),
+                None => {
+                    let mut stored = stored_row(row, 3)?;
+                    stored.spilled = spilled(row, 10)?;
+                    StoredClient::decode(client, stored, &self.rules.cipher).map(Arc::new)
+                }
+            };
             if let Ok(rows) = &rows {
                 self.hear(client, rows);
             }
@@ -155,6 +182,18 @@ impl Shared {
         let absent = clients.iter().filter(|client| !found.contains(client));
         loaded.extend(absent.map(|client| (*client, Ok(Arc::default()))));
         Ok(loaded)
+    }
+
+    /// The decoded rows of a client, if they are known, and the server still has the same. Large packages are not compared.
+    fn known(&self, client: ClientKey, row: &Row) -> Result<Option<Arc<StoredClient>>> {
+        let has_spilled = column::<Option<Vec<&[u8]>>>(row, 10)?.is_some();
+        let known = lock(&self.cache).get(client).filter(|_| !has_spilled);
+        let stored = known.as_ref().and_then(|known| known.stored.as_ref());
+        let is_same = match stored {
+            Some(stored) => is_known(row, 3, stored)?,
+            None => false,
+        };
+        Ok(known.filter(|_| is_same))
     }
 
     /// Keeps the newest rows of clients, for commits to start from.

@@ -36,3 +36,27 @@ fn no_index_depends_on_what_each_commit_changes() {
         assert!(!indexes.contains(column), "{column}: {indexes}");
     }
 }
+
+// C5.4: rows that the process has decoded before are not decoded again, if the server still has the same.
+#[test]
+fn damage_of_a_row_that_was_read_before_is_seen() {
+    let Some(database) = database() else {
+        return;
+    };
+    let store = connect(Store::builder().implicit_sweeps(false), &database.url());
+    let id = store.client_ids().issue();
+    put(&store, &id, 7);
+    assert_eq!(get(&store, &id), Some(7));
+    assert_eq!(get(&store, &id), Some(7));
+    let last = "length(body) - 1";
+    let flip = format!(
+        "UPDATE cloakroom_client SET body = set_byte(body, {last}, get_byte(body, {last}) # 1)"
+    );
+    database.sql(&flip);
+    let txn = store.begin().unwrap();
+    let read = txn.session(&id).and_then(|it| it.pkg("p").len());
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Corrupt);
+    // And it is read again once it is right.
+    database.sql(&flip);
+    assert_eq!(get(&store, &id), Some(7));
+}
