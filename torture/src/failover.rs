@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Seconds of load before the primary is killed.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Seconds without any primary, before the standby is promoted.
+    #[arg(long, default_value_t = 0.0)]
+    without: f64,
     /// The control that must lose: the standby is asynchronous, and stalled.
     #[arg(long)]
     asynchronous: bool,
@@ -96,10 +99,10 @@ fn round(arguments: Arguments) -> Totals {
         pair.link().answers(Passage::Swallowed);
     }
     thread::sleep(half);
-    let watcher = Watcher::start(&pair);
     pair.primary().kill();
     pair.link().close();
-    watcher.promoted();
+    thread::sleep(Duration::from_secs_f64(arguments.without));
+    Watcher::start(&pair).promoted();
     assert!(
         applications.go_on(COMMITS, AGAIN),
         "a process does not commit after the promotion"

@@ -2,6 +2,7 @@
 
 use crate::twin_packages::{self, Found};
 use cloakroom::{ClientId, Error, ErrorKind, Store};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,8 +67,17 @@ struct Writer {
     never_founded: Vec<ClientId>,
     failures: BTreeMap<String, u64>,
     moments: Vec<Instant>,
-    longest_call: Duration,
+    longest_call: Call,
     broken: Vec<String>,
+}
+
+/// How long a transaction took, and how it ended.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Call {
+    /// From its beginning to its answer.
+    pub time: Duration,
+    /// What it was to do, and the answer.
+    pub what: String,
 }
 
 /// What a store has of what was told.
@@ -171,11 +181,11 @@ impl Told {
         all
     }
 
-    /// The longest that a transaction took, from its beginning to its answer.
+    /// The transaction that took longest.
     #[must_use]
-    pub fn longest_call(&self) -> Duration {
-        let longest = self.writers.iter().map(|writer| writer.longest_call);
-        longest.max().unwrap_or_default()
+    pub fn longest_call(&self) -> Call {
+        let longest = self.writers.iter().map(|writer| &writer.longest_call);
+        longest.max().cloned().unwrap_or_default()
     }
 
     /// The longest time in which nobody's commit was acknowledged.
@@ -254,7 +264,7 @@ impl Writer {
             never_founded: Vec::new(),
             failures: BTreeMap::new(),
             moments: Vec::new(),
-            longest_call: Duration::ZERO,
+            longest_call: Call::default(),
             broken: Vec::new(),
         })
     }
@@ -262,18 +272,23 @@ impl Writer {
     fn work(mut self, store: &Store, shared: &Shared) -> Self {
         while !shared.ending.load(Ordering::SeqCst) {
             let begun = Instant::now();
-            let done = match self.last % FOUNDS {
+            let (what, done) = match self.last % FOUNDS {
                 0 => {
                     self.last += 1;
-                    self.receive(store)
+                    ("founding", self.receive(store))
                 }
                 4 => {
                     self.last += 1;
-                    self.count(store, &shared.common)
+                    ("counting", self.count(store, &shared.common))
                 }
-                _ => self.change(store),
+                _ => ("changing", self.change(store)),
             };
-            self.longest_call = self.longest_call.max(begun.elapsed());
+            let time = begun.elapsed();
+            if time > self.longest_call.time {
+                let how = done.as_ref().map_or_else(Error::to_string, |()| String::new());
+                let what = format!("{what} {how}");
+                self.longest_call = Call { time, what };
+            }
             match done {
                 Ok(()) => {
                     shared.acknowledged.fetch_add(1, Ordering::SeqCst);

@@ -111,7 +111,7 @@ fn judged(totals: &Totals) -> ExitCode {
         println!("a call said {kind}");
         faults += 1;
     }
-    if totals.longest_call > HANGS {
+    if totals.longest_call.time > HANGS {
         println!("a call hung for {:?}", totals.longest_call);
         faults += 1;
     }

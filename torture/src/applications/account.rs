@@ -1,6 +1,6 @@
 //! What the processes were told and found, and the sums of that. Pure calculation.
 
-use crate::load::{Told, Verdict};
+use crate::load::{Call, Told, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ pub(crate) struct Account {
     phantom: u64,
     broken: Vec<String>,
     failures: BTreeMap<String, u64>,
-    longest_call: Duration,
+    longest_call: Call,
     /// When commits were acknowledged, in microseconds since 1970: the processes have one clock.
     moments: Vec<u64>,
 }
@@ -31,8 +31,8 @@ pub(crate) struct Totals {
     pub(crate) broken: Vec<String>,
     /// How often each kind of error came.
     pub(crate) failures: BTreeMap<String, u64>,
-    /// The longest that a transaction took.
-    pub(crate) longest_call: Duration,
+    /// The transaction that took longest.
+    pub(crate) longest_call: Call,
     /// The longest time in which no process had a commit acknowledged.
     pub(crate) gap: Duration,
     /// The longest time in which one of them had none.
@@ -97,14 +97,15 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "acknowledged {}, unknown {}, lost {}, broken {}, without a commit {:.2} s, one process {:.2} s, longest call {:.2} s, {:?}",
+            "acknowledged {}, unknown {}, lost {}, broken {}, without a commit {:.2} s, one process {:.2} s, longest call {:.2} s ({}), {:?}",
             self.acknowledged,
             self.unknown,
             self.lost,
             self.broken.len(),
             self.gap.as_secs_f64(),
             self.gap_of_one.as_secs_f64(),
-            self.longest_call.as_secs_f64(),
+            self.longest_call.time.as_secs_f64(),
+            self.longest_call.what.trim_end(),
             self.failures
         )
     }
