@@ -56,6 +56,9 @@ impl Shared {
     }
 
     async fn answer_loads(&self, mut loads: Vec<WaitingLoad>, until: Instant) {
+        // Loads that were put back may stand before some that came earlier, and none waits for another one's time.
+        loads.sort_by_key(|load| load.until);
+        let until = loads.first().map_or(until, |load| load.until);
         let clients: HashSet<_> = loads.iter().map(|load| load.client).collect();
         let clients: Vec<_> = clients.into_iter().collect();
         let error = match self.load_until(&clients, until).await {
