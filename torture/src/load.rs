@@ -285,7 +285,9 @@ impl Writer {
             };
             let time = begun.elapsed();
             if time > self.longest_call.time {
-                let how = done.as_ref().map_or_else(Error::to_string, |()| String::new());
+                let how = done
+                    .as_ref()
+                    .map_or_else(Error::to_string, |()| String::new());
                 let what = format!("{what} {how}");
                 self.longest_call = Call { time, what };
             }

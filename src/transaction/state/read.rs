@@ -1,6 +1,6 @@
 //! Reads of a transaction, and which of them count as a read or an access.
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::storage::record::PackageRow;
 use crate::transaction::registry::ContainerIndex;
 use crate::transaction::state::attributes::SessionFate;
@@ -110,6 +110,10 @@ impl TxnState {
     ) -> Result<Option<Bytes>> {
         // The stored value counts as read even if the result is an error, as when a sum overflows.
         let value = self.peek(id, container, package, key);
+        if matches!(&value, Err(e) if e.kind() == ErrorKind::Unavailable) {
+            // Nothing was read. The engine has waited for its server, and must not wait again.
+            return value;
+        }
         self.use_container(id, container)?;
         let own = self.own(id, container, package, key).is_some();
         // After the transaction destroyed the session, its packages are empty whatever is stored.

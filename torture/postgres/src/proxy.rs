@@ -34,6 +34,8 @@ pub struct Proxy {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// How many connections came so far.
+    accepted: AtomicU64,
     /// Bytes that were swallowed, requests and answers.
     swallowed: [AtomicU64; 2],
 }
@@ -76,6 +78,7 @@ impl Proxy {
                 connections: Vec::new(),
             }),
             changed: Condvar::new(),
+            accepted: AtomicU64::new(0),
             swallowed: Default::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -119,6 +122,12 @@ impl Proxy {
     #[must_use]
     pub fn swallowed_answers(&self) -> u64 {
         self.shared.swallowed[Direction::Answers as usize].load(Ordering::SeqCst)
+    }
+
+    /// How many connections came so far, and were passed on or not.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::SeqCst)
     }
 
     /// How many connections there are.
@@ -236,6 +245,7 @@ impl Connection {
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for client in listener.incoming() {
         let Ok(client) = client else { continue };
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
         let mut state = shared.locked();
         if state.ended {
             return;

@@ -3,7 +3,7 @@
 
 use crate::place::connect;
 use crate::support::wait::{eventually, until};
-use cloakroom::{Error, ErrorKind, Store};
+use cloakroom::{Error, ErrorKind, PostgresSettings, Store, Txn};
 use cloakroom_postgres_server::{Passage, Proxy, Server, is_available, shared};
 use cloakroom_torture::load::{Load, Told, Verdict};
 use std::pin::pin;
@@ -142,6 +142,28 @@ fn a_server_that_falls_silent_hangs_nobody() {
         proxy.open();
         proxy.cut();
     }
+}
+
+// C10.2: a read waits for one deadline, not for one of each part of it.
+#[test]
+fn a_read_asks_a_silent_server_once() {
+    let Some(server) = shared() else { return };
+    let database = server.database();
+    let proxy = Proxy::start(server.address());
+    let settings = PostgresSettings::new().poll_interval(Duration::from_secs(3600));
+    let builder = Store::builder().implicit_sweeps(false).postgres(settings);
+    let store = connect(builder, &server.url_at(proxy.address(), database.name()));
+    let id = store.client_ids().issue();
+    let found = |txn: &Txn| txn.session(&id)?.pkg("p").insert("n", 1);
+    eventually(|| store.transact(found));
+    let txn = store.begin().unwrap();
+    let package = txn.session(&id).unwrap().pkg("p");
+    proxy.answers(Passage::Held);
+    let before = proxy.accepted();
+    let read = package.get::<i64>("n").unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::Unavailable);
+    // A second question would come over another connection.
+    assert_eq!(proxy.accepted(), before);
 }
 
 // The commit reaches the server and the answer does not come back, or the commit is lost on its way, or late.
