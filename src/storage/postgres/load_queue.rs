@@ -61,12 +61,22 @@ impl LoadQueue {
         }
     }
 
+    /// Takes the loads that are next. There are none only if none waits.
     pub(super) fn claim(&self) -> Vec<WaitingLoad> {
+        let (mut claimed, mut abandoned) = (Vec::new(), Vec::new());
         let mut waiting = self.lock();
-        let count = waiting.loads.len().min(BATCH);
-        let claimed = waiting.loads.drain(..count);
-        // The caller may have given up meanwhile.
-        claimed.filter(|load| load.reply.is_awaited()).collect()
+        while claimed.len() < BATCH
+            && let Some(load) = waiting.loads.pop_front()
+        {
+            // The caller may have given up meanwhile.
+            match load.reply.is_awaited() {
+                true => claimed.push(load),
+                false => abandoned.push(load),
+            }
+        }
+        drop(waiting);
+        drop(abandoned);
+        claimed
     }
 
     pub(super) fn put_back(&self, loads: Vec<WaitingLoad>) {
@@ -94,19 +104,35 @@ mod tests {
     use super::*;
     use crate::client_id::ClientKey;
 
+    type RowsAnswer = oneshot::Receiver<Result<RowsOrDamage>>;
+
+    fn load() -> (WaitingLoad, RowsAnswer) {
+        let (reply, answer) = oneshot::channel();
+        let load = WaitingLoad {
+            client: ClientKey::from_bytes([1; 16]),
+            until: Instant::now(),
+            reply: Box::new(reply),
+        };
+        (load, answer)
+    }
+
+    // C10.2
+    #[test]
+    fn a_load_behind_many_that_nobody_waits_for_is_next() {
+        let queue = LoadQueue::default();
+        for _ in 0..BATCH {
+            queue.add(load().0);
+        }
+        let (awaited, _answer) = load();
+        queue.add(awaited);
+        assert_eq!(queue.claim().len(), 1);
+        assert!(queue.claim().is_empty());
+    }
+
     // C10.2
     #[test]
     fn who_waits_as_the_engine_is_closed_hears_of_it() {
         let queue = LoadQueue::default();
-        let load = || {
-            let (reply, answer) = oneshot::channel();
-            let load = WaitingLoad {
-                client: ClientKey::from_bytes([1; 16]),
-                until: Instant::now(),
-                reply: Box::new(reply),
-            };
-            (load, answer)
-        };
         let (waiting, mut answer) = load();
         let (claimed, mut late) = load();
         let is_dropped = |answer: &mut oneshot::Receiver<_>| {
