@@ -42,8 +42,9 @@ impl Applications {
         };
         let running = (0..processes).map(|_| {
             let mut command = program();
-            command.args(["application", "--store", theirs, "--common"]);
-            command.arg(common.as_str());
+            command.args(["application", "--store", theirs]);
+            // An id may begin with a hyphen.
+            command.arg(format!("--common={}", common.as_str()));
             command.args(["--writers", &writers.to_string()]);
             Running {
                 process: Process::of(&mut command),
