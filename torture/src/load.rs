@@ -162,7 +162,8 @@ impl Told {
     /// Commits that were acknowledged.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
-        self.writers.iter().map(|writer| writer.acknowledged).sum()
+        let all = self.writers.iter().map(|writer| writer.moments.len());
+        all.sum::<usize>() as u64
     }
 
     /// Commits whose outcome nobody knows.
@@ -271,39 +272,46 @@ impl Writer {
 
     fn work(mut self, store: &Store, shared: &Shared) -> Self {
         while !shared.ending.load(Ordering::SeqCst) {
-            let begun = Instant::now();
-            let (what, done) = match self.last % FOUNDS {
-                0 => {
-                    self.last += 1;
-                    ("founding", self.receive(store))
-                }
-                4 => {
-                    self.last += 1;
-                    ("counting", self.count(store, &shared.common))
-                }
-                _ => ("changing", self.change(store)),
-            };
-            let time = begun.elapsed();
-            if time > self.longest_call.time {
-                let how = done
-                    .as_ref()
-                    .map_or_else(Error::to_string, |()| String::new());
-                let what = format!("{what} {how}");
-                self.longest_call = Call { time, what };
-            }
-            match done {
-                Ok(()) => {
+            match self.step(store, &shared.common) {
+                true => {
                     shared.acknowledged.fetch_add(1, Ordering::SeqCst);
-                    self.moments.push(Instant::now());
                 }
-                Err(error) => {
-                    let kind = format!("{:?}", error.kind());
-                    *self.failures.entry(kind).or_insert(0) += 1;
-                    thread::sleep(PAUSE);
-                }
+                false => thread::sleep(PAUSE),
             }
         }
         self
+    }
+
+    /// Makes one commit. Returns whether it was acknowledged.
+    fn step(&mut self, store: &Store, common: &Common) -> bool {
+        let begun = Instant::now();
+        let (what, done) = match self.last % FOUNDS {
+            0 => {
+                self.last += 1;
+                ("founding", self.receive(store))
+            }
+            4 => {
+                self.last += 1;
+                ("counting", self.count(store, common))
+            }
+            _ => ("changing", self.change(store)),
+        };
+        let time = begun.elapsed();
+        if time > self.longest_call.time {
+            let how = done
+                .as_ref()
+                .map_or_else(Error::to_string, |()| String::new());
+            let what = format!("{what} {how}");
+            self.longest_call = Call { time, what };
+        }
+        match &done {
+            Ok(()) => self.moments.push(Instant::now()),
+            Err(error) => {
+                let kind = format!("{:?}", error.kind());
+                *self.failures.entry(kind).or_insert(0) += 1;
+            }
+        }
+        done.is_ok()
     }
 
     /// Reads its session and writes the next number into it.
@@ -421,10 +429,23 @@ fn change(session: &cloakroom::Session, number: u64) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    /// How many commits each of two writers makes: each kind twice at least.
+    const STEPS: u64 = 20;
+
+    /// What two writers were told that made their commits in turns.
     fn told(store: &Store) -> Told {
-        let load = Load::start(std::slice::from_ref(store), 2);
-        assert!(load.goes_on(40, Duration::from_secs(60)));
-        load.end()
+        let common = Common {
+            id: found_common(store).unwrap(),
+            name: "one".to_owned(),
+        };
+        let mut writers = [(); 2].map(|()| Writer::found(store).unwrap());
+        for _ in 0..STEPS {
+            for writer in &mut writers {
+                assert!(writer.step(store, &common));
+            }
+        }
+        let writers = writers.into();
+        Told { common, writers }
     }
 
     fn clean() -> Verdict {
@@ -435,8 +456,18 @@ mod tests {
     fn a_store_that_lost_nothing_is_clean() {
         let store = Store::in_memory().unwrap();
         let told = told(&store);
-        assert!(told.acknowledged() >= 40);
+        assert_eq!(told.acknowledged(), 2 * STEPS);
         assert_eq!(told.failures(), BTreeMap::new());
+        assert_eq!(told.verify(&store).unwrap(), clean());
+    }
+
+    #[test]
+    fn threads_commit_until_they_are_told_to_end() {
+        let store = Store::in_memory().unwrap();
+        let load = Load::start(std::slice::from_ref(&store), 2);
+        assert!(load.goes_on(40, Duration::from_secs(60)));
+        let told = load.end();
+        assert!(told.acknowledged() >= 40);
         assert_eq!(told.verify(&store).unwrap(), clean());
     }
 
