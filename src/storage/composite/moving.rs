@@ -80,9 +80,10 @@ impl MovingParts {
         clients: &[ClientKey],
     ) -> Result<()> {
         let quiet = self.shared.gate.quiet();
-        let now = quiet.map(|_| self.memory_now());
         let before = durable.moved();
         durable.load(clients).await?;
+        // After the load, which may have waited for a part in memory.
+        let now = quiet.map(|_| self.memory_now());
         let moved = durable.moved();
         if moved != self.lock().followed {
             // If this load has not moved it, because another has loaded these clients, it is of a moment before.
@@ -126,8 +127,8 @@ impl MovingParts {
             let Ok(inside): Result<Inside, _> = entered.await else {
                 return;
             };
-            let memory = MemorySnapshot::of(&shared.memory, &mut shared.memory.tables());
             let loaded = durable.load_now(&clients).await;
+            let memory = MemorySnapshot::of(&shared.memory, &mut shared.memory.tables());
             let moved = durable.moved();
             drop(inside);
             let _ = reply.send(loaded.map(|()| (memory, moved)));

@@ -1,23 +1,23 @@
 //! One commit: first from the rows that this process knows, together with others that wait, then, if the server has other
 //! rows, in line behind the row's lock.
 
-use super::committer::{CommitEnd, FirstTry, PgCommitter, WaitingCommit, clients_of};
-use super::in_line::{InLine, unknown};
+use super::committer::{CommitEnd, FirstTry, LostCommit, PgCommitter, WaitingCommit, clients_of};
+use super::in_line::InLine;
 use super::shared::lock;
 use crate::storage::{ChangeSet, SessionEnd};
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 impl PgCommitter {
-    /// Commits a change set, and gives it back. It is lost if what became of it is not known.
-    pub(super) async fn commit(&self, set: Box<ChangeSet>) -> (Option<Box<ChangeSet>>, CommitEnd) {
+    /// Commits a change set, and gives it back, with the attempts of which the server could not say what became of them.
+    pub(super) async fn commit(
+        &self,
+        set: Box<ChangeSet>,
+    ) -> Option<(Box<ChangeSet>, CommitEnd, Vec<LostCommit>)> {
         let until = self.shared.deadline();
-        let (mut set, first) = match self.wait_for_batch(set, until).await {
-            Some(tried) => tried,
-            None => return (None, CommitEnd::Failed(unknown(), None)),
-        };
-        let end = match first {
-            FirstTry::Ended(end) => end,
+        let (mut set, first) = self.wait_for_batch(set, until).await?;
+        let (end, lost) = match first {
+            FirstTry::Ended(end) => (end, Vec::new()),
             FirstTry::InLine => InLine::new(self, until, Vec::new()).commit(&mut set).await,
             FirstTry::Lost(lost) => {
                 // Looking it up has time of its own.
@@ -33,7 +33,7 @@ impl PgCommitter {
             }
             CommitEnd::Failed(..) | CommitEnd::Stale(_) => {}
         }
-        (Some(set), end)
+        Some((set, end, lost))
     }
 
     /// Waits until a change set was tried together with others. Those of several clients go in line at once.

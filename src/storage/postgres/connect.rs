@@ -170,6 +170,7 @@ async fn open(
         events: Default::default(),
         cache: Default::default(),
         loads: Default::default(),
+        memory_parts: Default::default(),
         reclaim: Default::default(),
         sweep_times: ArcSwap::from_pointee(sweep_times),
         sweeps: Mutex::new(SweepState::new(random()?)),

@@ -56,7 +56,7 @@ impl PostgresEngine {
             };
             let committer = committing.clone();
             here.run(async move {
-                send(&committer, commit).await;
+                send(committer, commit).await;
                 drop(held);
             });
         };
@@ -73,16 +73,22 @@ impl PostgresEngine {
 }
 
 /// Commits a change set, and calls back.
-async fn send(committer: &PgCommitter, commit: QueuedCommit) {
+async fn send(committer: Arc<PgCommitter>, commit: QueuedCommit) {
     let QueuedCommit { set, done, permit } = commit;
     let outcome = match committer.commit(set).await {
-        (Some(set), CommitEnd::Committed) => Outcome::Committed(set),
-        (Some(set), CommitEnd::Stale(commutes)) => {
+        Some((set, CommitEnd::Committed, _)) => Outcome::Committed(set),
+        Some((set, CommitEnd::Stale(commutes), _)) => {
             let permit = permit.map(|permit| Box::new(PgPlace(permit)) as Box<dyn Resubmit>);
             return done(Outcome::Stale(set, commutes, permit));
         }
-        (_, CommitEnd::Failed(error, client)) => Outcome::Failed(error, client),
-        (None, _) => Outcome::Failed(unknown(), None),
+        Some((set, CommitEnd::Failed(error, client), lost)) => {
+            // Before the answer: from then on, others may look.
+            if set.foreign.is_some() && !lost.is_empty() {
+                committer.find_out(set, lost);
+            }
+            Outcome::Failed(error, client)
+        }
+        None => Outcome::Failed(unknown(), None),
     };
     drop(permit);
     done(outcome);

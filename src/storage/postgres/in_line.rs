@@ -50,6 +50,8 @@ pub(super) struct InLine<'a> {
     more: BTreeSet<ClientKey>,
     /// Clients that were absent. A row stands for each while its absence must last.
     absent: BTreeSet<ClientKey>,
+    /// Whether the change set is committed if no earlier attempt took place.
+    commits: bool,
 }
 
 /// How one attempt ended.
@@ -59,6 +61,7 @@ enum Attempt {
 }
 
 /// What became of a lost commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum LookedUp {
     TookPlace,
     /// It did not, and will not if its rows get other versions now.
@@ -75,10 +78,33 @@ impl<'a> InLine<'a> {
             lost,
             more: BTreeSet::new(),
             absent,
+            commits: true,
         }
     }
 
-    pub(super) async fn commit(mut self, set: &mut ChangeSet) -> CommitEnd {
+    /// Only finds out what became of earlier attempts. If none took place, none will afterwards.
+    pub(super) fn looking_up(
+        committer: &'a PgCommitter,
+        until: Instant,
+        lost: Vec<LostCommit>,
+    ) -> Self {
+        Self {
+            commits: false,
+            ..Self::new(committer, until, lost)
+        }
+    }
+
+    /// Commits. If the outcome is not known, and the server can be asked later, this also gives the attempts to ask for.
+    pub(super) async fn commit(mut self, set: &mut ChangeSet) -> (CommitEnd, Vec<LostCommit>) {
+        let end = self.run(set).await;
+        let lost = match &end {
+            CommitEnd::Failed(error, _) if error.kind() == ErrorKind::OutcomeUnknown => self.lost,
+            _ => Vec::new(),
+        };
+        (end, lost)
+    }
+
+    async fn run(&mut self, set: &mut ChangeSet) -> CommitEnd {
         let late = || unavailable("the server does not answer in time");
         let pass = match self.lost.is_empty() {
             true => GatePass::Commit,
@@ -156,23 +182,22 @@ impl<'a> InLine<'a> {
                 Err(error) => {
                     self.roll_back(connection).await;
                     let error = self.known(error);
+                    // Damaged rows will not tell, either.
+                    self.lost.clear();
                     return Ok(Attempt::Ended(CommitEnd::Failed(error, Some(client))));
                 }
             }
         }
-        for at in 0..self.lost.len() {
-            let found = self.lost.get(at).map(|lost| lost.look_up(&rows));
-            match found {
-                Some(LookedUp::TookPlace) => {
-                    let lost = self.lost.swap_remove(at);
-                    return self.confirm(set, lost, connection, &rows).await;
-                }
-                Some(LookedUp::Unknown) => {
-                    self.roll_back(connection).await;
-                    return Ok(Attempt::Ended(CommitEnd::Failed(unknown(), None)));
-                }
-                Some(LookedUp::DidNot) | None => {}
-            }
+        let found: Vec<_> = self.lost.iter().map(|lost| lost.look_up(&rows)).collect();
+        if let Some(at) = found.iter().position(|it| *it == LookedUp::TookPlace) {
+            let lost = self.lost.swap_remove(at);
+            return self.confirm(set, lost, connection, &rows).await;
+        }
+        if found.contains(&LookedUp::Unknown) {
+            self.roll_back(connection).await;
+            // Nor does the server know later.
+            self.lost.clear();
+            return Ok(Attempt::Ended(CommitEnd::Failed(unknown(), None)));
         }
         let absent = rows.iter().filter(|(_, rows)| rows.stored.is_none());
         let absent: BTreeSet<_> = absent.map(|(client, _)| *client).collect();
@@ -181,6 +206,11 @@ impl<'a> InLine<'a> {
             self.absent.extend(absent);
             self.roll_back(connection).await;
             return Ok(Attempt::Again);
+        }
+        if !self.commits {
+            self.fence(connection, &rows).await?;
+            let error = Error::new(ErrorKind::NotWritten, "the commit did not take place");
+            return Ok(Attempt::Ended(CommitEnd::Failed(error, None)));
         }
         self.decide(set, connection, &rows).await
     }
@@ -359,14 +389,18 @@ impl<'a> InLine<'a> {
         flight.push(Box::pin(connection.simple("COMMIT")));
         let confirmed = self.committer.shared.within(self.until, all(flight)).await;
         match confirmed {
-            Ok(()) if !connection.is_unconfirmed() => {
-                connection.give_back();
+            Ok(()) => {
+                let is_confirmed = !connection.is_unconfirmed();
+                match is_confirmed {
+                    true => connection.give_back(),
+                    false => connection.give_up(),
+                }
+                // Everybody sees it. It is only not acknowledged.
+                if !is_confirmed && self.commits {
+                    return Ok(Attempt::Ended(CommitEnd::Failed(unknown(), None)));
+                }
                 let lost = self.lost.pop().ok_or_else(unknown)?;
                 Ok(Attempt::Ended(self.committer.committed(set, lost.plan)))
-            }
-            Ok(()) => {
-                connection.give_up();
-                Ok(Attempt::Ended(CommitEnd::Failed(unknown(), None)))
             }
             Err(failure) => {
                 connection.after(&failure);

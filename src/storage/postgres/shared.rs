@@ -7,6 +7,7 @@ use super::event::{HeardEvents, mark};
 use super::failure::Failure;
 use super::heard::ServerNews;
 use super::load_queue::LoadQueue;
+use super::memory_parts::MemoryParts;
 use super::pool::{Borrowed, Pool};
 use super::reclaim_state::ReclaimState;
 use super::rules::PostgresRules;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) events: Mutex<HeardEvents>,
     pub(super) cache: Mutex<RowCache>,
     pub(super) loads: LoadQueue,
+    pub(super) memory_parts: Arc<MemoryParts>,
     /// The newest settings that were loaded.
     pub(super) settings: ArcSwap<StoreSettings>,
     /// When sweeps look at rows, by these settings.

@@ -199,6 +199,8 @@ impl SnapshotState {
         if loading.loads > 0 || self.shared.rules.server.keeps_first_look {
             return None;
         }
+        // Else it may have to wait.
+        self.shared.memory_parts.check(|it| it == client).ok()?;
         let now = self.shared.clock.moment();
         loading.begun.get_or_insert(now);
         loading.loads = 1;
@@ -221,6 +223,8 @@ impl SnapshotState {
 
     /// Loads clients as of the moment that is kept, or, if there is none, of now.
     async fn load(self: &Arc<Self>, clients: &[ClientKey]) -> Result<()> {
+        let (parts, until) = (&self.shared.memory_parts, self.shared.deadline());
+        parts.settle(|it| self.reads(clients, it), until).await?;
         let mut loading = self.loading.lock().await;
         // Another load may have loaded some meanwhile. What was read of them since must not change.
         let clients = self.not_loaded(clients);
@@ -236,6 +240,11 @@ impl SnapshotState {
             }
         }
         self.move_to_now(&mut loading, &clients).await
+    }
+
+    /// Whether a load of clients reads this one, too: it moves those that were loaded before.
+    fn reads(&self, clients: &[ClientKey], client: ClientKey) -> bool {
+        clients.contains(&client) || lock(&self.shown).loaded.contains_key(&client)
     }
 
     fn not_loaded(&self, clients: &[ClientKey]) -> Vec<ClientKey> {
@@ -310,6 +319,10 @@ impl SnapshotState {
         if loading.loads < CHECKED_LOADS && !keeps_first_look {
             return None;
         }
+        // The moment may show a commit whose part in memory comes later.
+        if !self.shared.memory_parts.is_empty() {
+            return None;
+        }
         let connection = self.shared.pool.spare(self.shared.deadline()).await?;
         let runtime = self.runtime.clone();
         let begun =
@@ -373,6 +386,9 @@ impl Snapshot for PgSnapshot {
     fn load_now(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>> {
         let (state, clients) = (self.state.clone(), clients.to_vec());
         let asked = async move {
+            // All commits that concern memory wait for this load.
+            let parts = &state.shared.memory_parts;
+            parts.check(|it| state.reads(&clients, it))?;
             let mut loading = state.loading.lock().await;
             state.check_age(&mut loading)?;
             let clients = state.not_loaded(&clients);

@@ -18,6 +18,7 @@ mod encryption;
 mod held;
 mod histories;
 mod locks;
+mod memory_parts;
 mod moments;
 mod opening;
 mod outages;
