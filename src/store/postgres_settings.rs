@@ -9,6 +9,8 @@ const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
 /// The shortest pause between two questions for changed settings.
 const SHORTEST_POLL: Duration = Duration::from_millis(50);
+/// A commit starts from the rows that are kept. With fewer, most would have to ask for them first.
+const SMALLEST_CACHE: usize = 1 << 20;
 
 /// How a store uses its PostgreSQL server, for [`StoreBuilder::postgres`](crate::StoreBuilder::postgres).
 ///
@@ -61,6 +63,14 @@ impl PostgresSettings {
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.0.poll = interval.max(SHORTEST_POLL);
+        self
+    }
+
+    /// About how much memory keeps the sessions that this process read or wrote last, in bytes. The server is asked for the
+    /// version of a session each time, but sends one only if it is not kept. Default: 32 MiB; at least 1 MiB.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.0.cache_bytes = bytes.max(SMALLEST_CACHE);
         self
     }
 
@@ -132,7 +142,7 @@ mod tests {
 
     // C10.2
     #[test]
-    fn times_that_no_commit_could_keep_are_brought_into_bounds() {
+    fn what_no_commit_could_do_with_is_brought_into_bounds() {
         let settings = |deadline, poll| {
             let settings = PostgresSettings::new().deadline(deadline);
             settings.poll_interval(poll).server((true, true))
@@ -143,5 +153,7 @@ mod tests {
         assert!(longest.margin() < crate::storage::postgres::ENDS_KEPT);
         let shortest = settings(Duration::ZERO, Duration::MAX);
         assert_eq!(shortest.deadline, SHORTEST_DEADLINE);
+        let smallest = PostgresSettings::new().cache_bytes(0).server((true, true));
+        assert_eq!(smallest.cache_bytes, SMALLEST_CACHE);
     }
 }

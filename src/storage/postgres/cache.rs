@@ -1,18 +1,18 @@
-//! The rows of clients that this process read or wrote last. They are guesses: a commit that starts from them takes place
-//! only if the server still has them.
+//! The rows of clients that this process read or wrote last. They are guesses: a load shows them, and a commit that starts from
+//! them takes place, only if the server still has their versions.
 
 use super::client_rows::StoredClient;
 use crate::client_id::ClientKey;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// How many bytes of rows are kept.
-const KEPT: usize = 32 << 20;
 /// About how many bytes a client takes besides its body.
 const FIXED: usize = 512;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RowCache {
+    /// How many bytes of rows are kept.
+    kept: usize,
     rows: HashMap<ClientKey, (u64, Arc<StoredClient>, usize)>,
     /// In the order in which they came. An entry that is not the newest of its client is passed over.
     order: VecDeque<(u64, ClientKey)>,
@@ -21,6 +21,16 @@ pub(super) struct RowCache {
 }
 
 impl RowCache {
+    pub(super) fn new(kept: usize) -> Self {
+        Self {
+            kept,
+            rows: HashMap::new(),
+            order: VecDeque::new(),
+            next: 0,
+            bytes: 0,
+        }
+    }
+
     pub(super) fn get(&self, client: ClientKey) -> Option<Arc<StoredClient>> {
         self.rows.get(&client).map(|(_, rows, _)| rows.clone())
     }
@@ -34,14 +44,21 @@ impl RowCache {
             self.bytes -= before;
         }
         self.order.push_back((number, client));
-        while self.bytes > KEPT || self.order.len() > 2 * self.rows.len() + 16 {
-            let Some((number, client)) = self.order.pop_front() else {
-                return;
-            };
-            match self.rows.get(&client) {
-                Some((newest, ..)) if *newest == number => self.remove(client),
-                _ => {}
+        let is_newest = |rows: &HashMap<_, (u64, _, _)>, number: u64, client: ClientKey| {
+            rows.get(&client)
+                .is_some_and(|(newest, ..)| *newest == number)
+        };
+        while self.bytes > self.kept
+            && let Some((number, client)) = self.order.pop_front()
+        {
+            if is_newest(&self.rows, number, client) {
+                self.remove(client);
             }
+        }
+        if self.order.len() > 2 * self.rows.len() + 16 {
+            let rows = &self.rows;
+            self.order
+                .retain(|(number, client)| is_newest(rows, *number, *client));
         }
     }
 
@@ -88,7 +105,7 @@ mod tests {
             ..StoredClient::default()
         };
         let rows = Arc::new(rows);
-        let mut cache = RowCache::default();
+        let mut cache = RowCache::new(32 << 20);
         for n in 0..100u128 {
             cache.put(ClientKey::from_bytes(n.to_be_bytes()), rows.clone());
         }
@@ -99,18 +116,20 @@ mod tests {
     #[test]
     fn it_keeps_the_newest_rows_within_its_bound() {
         let client = |n: u64| ClientKey::from_bytes(u128::from(n).to_be_bytes());
-        let most = (KEPT / FIXED) as u64;
-        let mut cache = RowCache::default();
+        let most = 64;
+        let mut cache = RowCache::new(64 * FIXED);
         for n in 0..=most {
             cache.put(client(n), Arc::default());
         }
         assert!(cache.get(client(0)).is_none());
         assert!(cache.get(client(1)).is_some() && cache.get(client(most)).is_some());
-        for _ in 0..100 {
+        for _ in 0..1000 {
             cache.put(client(most), Arc::default());
         }
         assert!(cache.order.len() <= 2 * cache.rows.len() + 16);
-        assert!(cache.get(client(2)).is_some() && cache.get(client(most)).is_some());
+        for n in 2..=most {
+            assert!(cache.get(client(n)).is_some(), "{n} fits in");
+        }
         for n in 0..=most {
             cache.remove(client(n));
         }

@@ -1,5 +1,6 @@
 //! Connects to a server: makes or migrates the schema if that is needed, reads the settings, and starts the engine.
 
+use super::cache::RowCache;
 use super::connection::{Connection, Connector, Param, late};
 use super::engine::PostgresEngine;
 use super::failure::Failure;
@@ -162,13 +163,14 @@ async fn open(
     heard.hear_epoch(settings.version);
     heard.know_settings(settings.version, digest);
     let sweep_times = SweepTimes::of(&settings, rules.unconfirmed);
+    let cache = RowCache::new(rules.server.cache_bytes);
     let shared = Shared {
         pool,
         clock: clock.corrected_by(Some(heard.offset())),
         heard,
         rules,
         events: Default::default(),
-        cache: Default::default(),
+        cache: Mutex::new(cache),
         loads: Default::default(),
         memory_parts: Default::default(),
         reclaim: Default::default(),

@@ -17,6 +17,8 @@ pub(crate) struct ServerSettings {
     pub(crate) connections: usize,
     /// How long a request waits for the server at most.
     pub(crate) deadline: Duration,
+    /// How many bytes of rows are kept.
+    pub(crate) cache_bytes: usize,
     /// How often an idle process asks for changed settings.
     pub(crate) poll: Duration,
     /// Whether statements are prepared. A pooler in transaction mode does not bear that.
@@ -60,6 +62,7 @@ impl Default for ServerSettings {
         Self {
             connections: 16,
             deadline: Duration::from_secs(5),
+            cache_bytes: 32 << 20,
             poll: Duration::from_millis(500),
             prepares: true,
             keeps_first_look: false,
