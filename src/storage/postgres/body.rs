@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 /// The first byte of a body.
 const FORMAT: u8 = 1;
+/// The bytes of a number: a length, a count, or a container.
+const LEN: usize = 4;
 /// The length that stands for a package with a row of its own.
 const SPILLED: u32 = u32::MAX;
 /// The longest record of a package that the body holds. A longer one gets a row of its own.
@@ -48,7 +50,9 @@ pub(super) fn encode(sessions: &[SessionRecord]) -> Result<Option<Vec<u8>>> {
     if sessions.is_empty() {
         return Ok(None);
     }
-    let mut out = vec![FORMAT];
+    let len = sessions.iter().map(encoded_len).sum::<usize>();
+    let mut out = Vec::with_capacity(1 + LEN + len);
+    out.push(FORMAT);
     put_len(&mut out, sessions.len())?;
     for session in sessions {
         out.extend_from_slice(&session.container.0.to_be_bytes());
@@ -77,6 +81,15 @@ pub(super) fn decode(
         let why = format!("the row of the client {client} is damaged");
         Error::new(ErrorKind::Corrupt, why)
     })
+}
+
+/// How many bytes a session takes in a body.
+fn encoded_len(session: &SessionRecord) -> usize {
+    let packages = session.packages.iter().map(|(name, package)| {
+        let record = package.record.as_ref().filter(|_| !package.is_spilled);
+        2 * LEN + name.len() + record.map_or(0, Bytes::len)
+    });
+    3 * LEN + session.record.len() + packages.sum::<usize>()
 }
 
 fn put_len(out: &mut Vec<u8>, len: usize) -> Result<()> {
@@ -203,6 +216,8 @@ mod tests {
     fn a_body_is_read_back_and_its_large_packages_are_elsewhere() {
         let body = encode(&sessions()).unwrap().unwrap();
         assert!(body.len() < INLINE);
+        let len = sessions().iter().map(encoded_len).sum::<usize>();
+        assert_eq!(body.len(), 1 + LEN + len);
         let read = decode(client(), body.clone().into(), spilled()).unwrap();
         assert_eq!(read, sessions());
         assert_eq!(encode(&read).unwrap().unwrap(), body);

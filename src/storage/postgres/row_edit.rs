@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::storage::record::{PackageRow, RecordCipher, SessionRow, client_of, session_key};
 use crate::storage::{ContainerId, MergedWrites, PackageWrite, SessionWrite, Touch};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The new row of a client.
@@ -35,8 +35,8 @@ pub(super) struct ClientWrites<'a> {
 
 impl<'a> ClientWrites<'a> {
     /// The writes of each client.
-    pub(super) fn of(merged: &'a MergedWrites) -> BTreeMap<ClientKey, Self> {
-        let mut clients: BTreeMap<_, Self> = BTreeMap::new();
+    pub(super) fn of(merged: &'a MergedWrites) -> HashMap<ClientKey, Self> {
+        let mut clients: HashMap<_, Self> = HashMap::new();
         for write in &merged.sessions {
             let client = clients.entry(write.client).or_default();
             client.sessions.push(write);
