@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::storage::record::{PackageRow, RecordCipher, SessionRow, package_key, session_key};
 use crate::storage::{ContainerId, Version};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// The columns of a client's row, as they are stored.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +73,35 @@ impl StoredClient {
             end,
             stored: Some(stored),
         })
+    }
+
+    /// Whether all of it was read, and nothing is damaged.
+    pub(super) fn is_whole(&self) -> bool {
+        self.sessions.iter().all(|session| {
+            let mut packages = session.record.packages.iter();
+            session.row.is_ok() && packages.all(|(_, package)| package.record.is_some())
+        })
+    }
+
+    /// The same row with the times that are stored now.
+    pub(super) fn with_stored_times(
+        self: &Arc<Self>,
+        client: ClientKey,
+        seen: &[u8],
+        sweep_at: Option<i64>,
+    ) -> Result<Arc<Self>> {
+        let stored = self.stored.as_ref();
+        if stored.is_none_or(|row| row.seen == seen && row.sweep_at == sweep_at) {
+            return Ok(self.clone());
+        }
+        let mut rows = Self::clone(self);
+        rows.seen = decode_seen(client, seen)?;
+        rows.show_times();
+        if let Some(stored) = &mut rows.stored {
+            stored.seen = seen.to_vec();
+            stored.sweep_at = sweep_at;
+        }
+        Ok(Arc::new(rows))
     }
 
     pub(super) fn version(&self) -> Option<u64> {
@@ -203,6 +233,42 @@ fn past_of(past: &[u8]) -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::postgres::seen::encode_seen;
+    use crate::storage::record::AccessPart;
+
+    // C3.3: an access changes the times of a row, and not its version.
+    #[test]
+    fn a_known_row_shows_the_times_that_are_stored_now() {
+        let client = ClientKey::from_bytes([7; 16]);
+        let times = |second: i64| SeenTimes {
+            container: ContainerId(0),
+            incarnation: Version(3),
+            access: AccessPart {
+                last_access: Timestamp(second),
+                created: Timestamp(0),
+                id_issued: Timestamp(0),
+                is_id_confirmed: true,
+            },
+            found_expired: None,
+        };
+        let seen = |second| encode_seen(client, &[times(second)]).unwrap();
+        let stored = StoredRow {
+            version: 9,
+            seen: seen(1),
+            sweep_at: Some(5),
+            ..StoredRow::default()
+        };
+        let cipher = RecordCipher::default();
+        let known = Arc::new(StoredClient::decode(client, stored, &cipher).unwrap());
+        let same = known.with_stored_times(client, &seen(1), Some(5)).unwrap();
+        assert!(Arc::ptr_eq(&same, &known));
+        let newer = known.with_stored_times(client, &seen(2), Some(6)).unwrap();
+        let shown = newer.seen_of(ContainerId(0), Version(3)).unwrap();
+        assert_eq!(shown.access.last_access, Timestamp(2));
+        let stored = newer.stored.as_ref().unwrap();
+        assert_eq!((&stored.seen, stored.sweep_at), (&seen(2), Some(6)));
+        assert!(known.with_stored_times(client, b"damaged", None).is_err());
+    }
 
     // C10.2
     #[test]

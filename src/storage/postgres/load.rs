@@ -2,6 +2,7 @@
 
 use super::client_rows::{StoredClient, StoredRow};
 use super::connection::{Connection, Param, SqlKey};
+use super::current::RowsByClient;
 use super::failure::Failure;
 use super::reading::read;
 use super::shared::{Shared, lock};
@@ -53,39 +54,17 @@ pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
 /// The columns of a client's row, which begin at `at`.
 pub(super) fn stored_row(row: &Row, at: usize) -> Result<StoredRow> {
     let version: i64 = column(row, at)?;
-    let body: Option<&[u8]> = column(row, at + 3)?;
+    let body: Option<&[u8]> = column(row, at + 4)?;
     Ok(StoredRow {
         version: version.cast_unsigned(),
-        past: column(row, at + 1)?,
-        seen: column(row, at + 2)?,
+        seen: column(row, at + 1)?,
+        sweep_at: column(row, at + 2)?,
+        past: column(row, at + 3)?,
         body: body.map(Bytes::copy_from_slice),
-        ended: column(row, at + 4)?,
-        owners: column(row, at + 5)?,
-        sweep_at: column(row, at + 6)?,
+        ended: column(row, at + 5)?,
+        owners: column(row, at + 6)?,
         spilled: Vec::new(),
     })
-}
-
-/// Whether the columns of a client's row, which begin at `at`, are those of a known row.
-fn is_known(row: &Row, at: usize, known: &StoredRow) -> Result<bool> {
-    let version: i64 = column(row, at)?;
-    let past: &[u8] = column(row, at + 1)?;
-    let seen: &[u8] = column(row, at + 2)?;
-    let body: Option<&[u8]> = column(row, at + 3)?;
-    let ended: Option<&[u8]> = column(row, at + 4)?;
-    let owners: Option<Vec<&[u8]>> = column(row, at + 5)?;
-    let known_owners = known.owners.as_ref();
-    Ok(version.cast_unsigned() == known.version
-        && past == known.past
-        && seen == known.seen
-        && body == known.body.as_deref()
-        && ended == known.ended.as_deref()
-        && owners.is_some() == known_owners.is_some()
-        && owners
-            .iter()
-            .flatten()
-            .eq(known_owners.into_iter().flatten())
-        && column::<Option<i64>>(row, at + 6)? == known.sweep_at)
 }
 
 fn spilled(row: &Row, at: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
@@ -108,24 +87,31 @@ impl Shared {
         Ok(loaded)
     }
 
-    /// Reads the rows of clients as of the moment that the connection's transaction shows.
+    /// Reads the rows of clients as of the moment that the connection's transaction shows. Rows that this process knows are
+    /// not sent again: those of a version are always the same, but for the times in them.
     pub(super) async fn fetch_as_of(
         &self,
         connection: &Connection,
         clients: &[ClientKey],
     ) -> Result<LoadedClients, Failure> {
+        let known = self.known(clients);
+        let version_of = |client| {
+            let rows: Option<&Arc<StoredClient>> = known.get(client);
+            rows.and_then(|rows| rows.version()).map(u64::cast_signed)
+        };
         let rows = match clients {
             [client] => {
-                connection
-                    .run(Statement::LoadOne, &[&SqlKey(*client)])
-                    .await?
+                let params: [Param<'_>; 2] = [&SqlKey(*client), &version_of(client)];
+                connection.run(Statement::LoadOne, &params).await?
             }
             _ => {
                 let keys: Vec<_> = clients.iter().copied().map(SqlKey).collect();
-                connection.run(Statement::LoadMany, &[&keys]).await?
+                let versions: Vec<_> = clients.iter().map(version_of).collect();
+                let params: [Param<'_>; 2] = [&keys, &versions];
+                connection.run(Statement::LoadMany, &params).await?
             }
         };
-        Ok(self.take_in(clients, &rows)?)
+        Ok(self.take_in(clients, &known, &rows)?)
     }
 
     /// Reads the rows of clients, if others still have their versions.
@@ -146,14 +132,29 @@ impl Shared {
         match rows.is_empty() {
             true => Ok(None),
             false => {
-                let loaded = self.take_in(clients, &rows)?;
+                let loaded = self.take_in(clients, &RowsByClient::new(), &rows)?;
                 self.keep(&loaded);
                 Ok(Some(loaded))
             }
         }
     }
 
-    fn take_in(&self, clients: &[ClientKey], rows: &[Row]) -> Result<LoadedClients> {
+    /// The rows of clients that this process knows whole.
+    fn known(&self, clients: &[ClientKey]) -> RowsByClient {
+        let cache = lock(&self.cache);
+        let known = clients.iter().filter_map(|client| {
+            let rows = cache.get(*client).filter(|rows| rows.is_whole())?;
+            Some((*client, rows))
+        });
+        known.collect()
+    }
+
+    fn take_in(
+        &self,
+        clients: &[ClientKey],
+        known: &RowsByClient,
+        rows: &[Row],
+    ) -> Result<LoadedClients> {
         let Some(first) = rows.first() else {
             return Err(lost_meta());
         };
@@ -165,8 +166,11 @@ impl Shared {
             let Some(SqlKey(client)) = column(row, 2)? else {
                 continue;
             };
-            let rows = match self.known(client, row)? {
-                Some(known) => Ok(known),
+            let version = column::<i64>(row, 3)?.cast_unsigned();
+            let same = known.get(&client);
+            let same = same.filter(|known| known.version() == Some(version));
+            let rows = match same {
+                Some(known) => known.with_stored_times(client, column(row, 4)?, column(row, 5)?),
                 None => {
                     let mut stored = stored_row(row, 3)?;
                     stored.spilled = spilled(row, 10)?;
@@ -182,18 +186,6 @@ impl Shared {
         let absent = clients.iter().filter(|client| !found.contains(client));
         loaded.extend(absent.map(|client| (*client, Ok(Arc::default()))));
         Ok(loaded)
-    }
-
-    /// The decoded rows of a client, if they are known, and the server still has the same. Large packages are not compared.
-    fn known(&self, client: ClientKey, row: &Row) -> Result<Option<Arc<StoredClient>>> {
-        let has_spilled = column::<Option<Vec<&[u8]>>>(row, 10)?.is_some();
-        let known = lock(&self.cache).get(client).filter(|_| !has_spilled);
-        let stored = known.as_ref().and_then(|known| known.stored.as_ref());
-        let is_same = match stored {
-            Some(stored) => is_known(row, 3, stored)?,
-            None => false,
-        };
-        Ok(known.filter(|_| is_same))
     }
 
     /// Keeps the newest rows of clients, for commits to start from.

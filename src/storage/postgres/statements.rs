@@ -49,19 +49,50 @@ macro_rules! keys {
     };
 }
 
-/// What is read of a client. Always one row at least, so that the epoch and the server's time come along.
-macro_rules! load {
-    ($clients:expr) => {
+/// A column of a client's row, unless the row has the version that the process knows.
+macro_rules! unless_known {
+    ($known:literal, $column:expr) => {
         concat!(
-            "SELECT m.epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, c.client, c.version, c.past,",
-            " c.seen, c.body, c.ended, c.owners, c.sweep_at,",
-            " CASE WHEN c.spilled > 0 THEN ARRAY(SELECT p.place FROM {s}cloakroom_package p",
-            " WHERE p.client = c.client ORDER BY p.place) END,",
-            " CASE WHEN c.spilled > 0 THEN ARRAY(SELECT p.body FROM {s}cloakroom_package p",
-            " WHERE p.client = c.client ORDER BY p.place) END",
-            " FROM {s}cloakroom_meta m LEFT JOIN ",
-            $clients,
-            " WHERE m.one = 1"
+            " CASE WHEN c.version IS DISTINCT FROM ",
+            $known,
+            " THEN ",
+            $column,
+            " END"
+        )
+    };
+}
+
+/// A column of a client's packages with rows of their own.
+macro_rules! packages {
+    ($column:literal) => {
+        concat!(
+            "CASE WHEN c.spilled > 0 THEN ARRAY(SELECT ",
+            $column,
+            " FROM {s}cloakroom_package p WHERE p.client = c.client ORDER BY p.place) END"
+        )
+    };
+}
+
+/// What is read of a client, of which the process knows the row of a version, or none. Always one row at least, so that the
+/// epoch and the server's time come along. The time is computed once, not for each row.
+macro_rules! load {
+    ($clients:expr, $known:literal) => {
+        concat!(
+            "SELECT m.epoch, m.now, c.client, c.version, c.seen, c.sweep_at,",
+            unless_known!($known, "c.past"),
+            ",",
+            unless_known!($known, "c.body"),
+            ",",
+            unless_known!($known, "c.ended"),
+            ",",
+            unless_known!($known, "c.owners"),
+            ",",
+            unless_known!($known, packages!("p.place")),
+            ",",
+            unless_known!($known, packages!("p.body")),
+            " FROM (SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now",
+            " FROM {s}cloakroom_meta WHERE one = 1) m LEFT JOIN ",
+            $clients
         )
     };
 }
@@ -69,18 +100,24 @@ macro_rules! load {
 const EPOCH: &str = "SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, sha256(settings) \
      FROM {s}cloakroom_meta WHERE one = 1";
 
-const LOAD_ONE: &str = load!("{s}cloakroom_client c ON c.client = $1");
+const LOAD_ONE: &str = load!("{s}cloakroom_client c ON c.client = $1", "$2");
 
-const LOAD_MANY: &str = load!(concat!(
-    "(unnest(",
-    keys!(),
-    ") AS k(client) JOIN {s}cloakroom_client c ON c.client = k.client) ON true"
-));
+const LOAD_MANY: &str = load!(
+    concat!(
+        "(unnest(",
+        keys!(),
+        ", $2) AS k(client, known) JOIN {s}cloakroom_client c ON c.client = k.client) ON true"
+    ),
+    "k.known"
+);
 
 /// No row at all, if clients that were read before have other versions, or others that were absent are there.
 const LOAD_CHECKED: &str = concat!(
-    load!("{s}cloakroom_client c ON c.client = ANY($1)"),
-    " AND cardinality($2) = (SELECT count(*) FROM unnest($2, $3) AS w(client, version)",
+    load!(
+        "{s}cloakroom_client c ON c.client = ANY($1)",
+        "NULL::bigint"
+    ),
+    " WHERE cardinality($2) = (SELECT count(*) FROM unnest($2, $3) AS w(client, version)",
     " JOIN {s}cloakroom_client v ON v.client = w.client AND v.version = w.version)",
     " AND NOT EXISTS (SELECT 1 FROM {s}cloakroom_client v WHERE v.client = ANY($4))"
 );
@@ -250,10 +287,10 @@ const NOTE: &str = one_row!(
      WHERE client = $1 AND version = $5 AND seen = $6 RETURNING client"
 );
 
-const PAGE: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
+const PAGE: &str = "SELECT client, version, seen, sweep_at, past, body, ended, owners \
      FROM {s}cloakroom_client WHERE body IS NOT NULL AND client > $1 ORDER BY client LIMIT $2";
 
-const OWNED: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
+const OWNED: &str = "SELECT client, version, seen, sweep_at, past, body, ended, owners \
      FROM {s}cloakroom_client WHERE owners && $1 ORDER BY client";
 
 const SETTINGS: &str =
@@ -269,7 +306,7 @@ const EXPIRED: &str = "DELETE FROM {s}cloakroom_client WHERE client IN (SELECT c
      WHERE sweep_at < $1 AND NOT has_sessions ORDER BY sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
      AND body IS NULL RETURNING client";
 
-const AHEAD: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
+const AHEAD: &str = "SELECT client, version, seen, sweep_at, past, body, ended, owners \
      FROM {s}cloakroom_client WHERE sweep_at > $1 AND ended IS NOT NULL AND NOT has_sessions \
      ORDER BY sweep_at DESC LIMIT $2";
 
@@ -277,7 +314,7 @@ const AHEAD: &str = "SELECT client, version, past, seen, body, ended, owners, sw
 const STALE: &str = "SELECT client FROM {s}cloakroom_client WHERE has_sessions AND client > $1 \
      AND (sweep_at <= $2 OR sweep_at > $3) ORDER BY client LIMIT $4";
 
-const ROWS: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
+const ROWS: &str = "SELECT client, version, seen, sweep_at, past, body, ended, owners \
      FROM {s}cloakroom_client WHERE client = ANY($1) AND body IS NOT NULL ORDER BY client";
 
 /// It waits for no commit, and none has to wait for it for long.
@@ -396,8 +433,9 @@ impl Statement {
         const MANY: Type = Type::BYTEA_ARRAY;
         match self {
             Self::Epoch | Self::Settings => &[],
-            Self::LoadOne => &[CLIENT],
-            Self::LoadMany | Self::Lock | Self::Rows => &[CLIENTS],
+            Self::LoadOne => &[CLIENT, NUMBER],
+            Self::LoadMany => &[CLIENTS, Type::INT8_ARRAY],
+            Self::Lock | Self::Rows => &[CLIENTS],
             Self::LoadChecked => &[CLIENTS, CLIENTS, Type::INT8_ARRAY, CLIENTS],
             Self::Place => &[CLIENTS, Type::INT8_ARRAY, MANY, NUMBER],
             Self::Found | Self::Insert => ROW.split_at(COLUMNS).0,
