@@ -125,7 +125,8 @@ pub enum ErrorKind {
     /// Users other than the one who runs this process can access the file, and the store was opened with
     /// `require_private_files`.
     NotPrivate,
-    /// The store is encrypted, and its keys were not given, or others were (`StoreBuilder::encryption`).
+    /// The store is encrypted, and its keys were not given, or others were (`StoreBuilder::encryption`). On a server also
+    /// later, if another process has encrypted the store again with another current key (`Store::reseal`).
     WrongKey,
     /// No container of this name is registered.
     NoSuchContainer,

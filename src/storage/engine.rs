@@ -13,6 +13,8 @@ use super::version::Mark;
 use crate::block_on::{WakeGroup, block_on, block_on_leading};
 use crate::client_id::ClientKey;
 use crate::clock::{ClockOffset, Timestamp};
+#[cfg(feature = "encryption")]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use std::any::Any;
 use std::io::Write;
@@ -368,6 +370,19 @@ pub(crate) trait Storage: Send + Sync {
         found: &'a mut (dyn FnMut(Finding) + Send),
         progress: &'a mut RowProgressFn<'a>,
     ) -> Answer<'a, Result<Checked>>;
+    /// Encrypts the rows of some sessions with the current key, of those after a key.
+    #[cfg(feature = "encryption")]
+    fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>> {
+        let _ = after;
+        let why = "only a store in a file or on a server can be encrypted again";
+        Answer::now(Err(Error::new(ErrorKind::Unsupported, why)))
+    }
+    /// Notes that all rows are encrypted with the current key. Returns whether that is so: not while the rows of
+    /// unregistered containers are being removed.
+    #[cfg(feature = "encryption")]
+    fn finish_reseal(&self) -> Answer<'_, Result<bool>> {
+        Answer::now(Ok(false))
+    }
     fn counters(&self) -> Counters;
     /// How far the engine's clock is ahead of that of the process, where its clock decides. The engine keeps it up to
     /// date. A clock that a test moves by hand is not corrected.
@@ -399,13 +414,6 @@ pub(crate) trait LocalEngine {
         previous: Option<PreviousBackup<'_>>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<BackupSummary>;
-    /// Encrypts the rows of some sessions with the current key, of those after a key.
-    #[cfg(feature = "encryption")]
-    fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>>;
-    /// Notes that all rows are encrypted with the current key. Returns whether that is so: not while the rows of
-    /// unregistered containers are being removed.
-    #[cfg(feature = "encryption")]
-    fn finish_reseal(&self) -> Answer<'_, Result<bool>>;
     /// Whether commits are about to be delayed until earlier ones are in the main file. Background work waits while
     /// this is so. It ends by itself.
     fn has_backpressure(&self) -> bool;

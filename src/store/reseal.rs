@@ -4,8 +4,7 @@ use super::Store;
 use crate::container;
 #[cfg(doc)]
 use crate::error::ErrorKind;
-use crate::error::{Error, ErrorKind as Kind, Result};
-use crate::storage::LocalEngine;
+use crate::error::Result;
 use crate::transaction::Env;
 use std::ops::ControlFlow;
 use std::thread;
@@ -56,12 +55,15 @@ impl Store {
     /// [`salvage`](crate::StoreBuilder::salvage) the store. Packages under the current key are not read, so damage in
     /// them is not met; [`check`](Self::check) finds it.
     ///
+    /// On a server, first open the store in all processes with a ring whose current key is the new one. Any other process
+    /// gets [`WrongKey`](ErrorKind::WrongKey) from every transaction once this has begun.
+    ///
     /// Blocks the thread until it is done. Costs in proportion to the whole store.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) if the store was opened without keys, or is in memory; a failure of the
-    /// storage.
+    /// [`Unsupported`](ErrorKind::Unsupported) if the store was opened without keys;
+    /// [`WrongKey`](ErrorKind::WrongKey) if another process encrypts the store with another key; a failure of the storage.
     pub fn reseal(&self, progress: impl FnMut(Reseal) -> ControlFlow<()>) -> Result<Reseal> {
         self.inner.env.process.check()?;
         reseal(&self.inner.env, progress)
@@ -84,23 +86,17 @@ impl Store {
     }
 }
 
-fn local(env: &Env) -> Result<&dyn LocalEngine> {
-    env.storage.local().ok_or_else(|| {
-        let why = "only a store in a file can be encrypted again";
-        Error::new(Kind::Unsupported, why)
-    })
-}
-
 fn reseal(env: &Env, mut progress: impl FnMut(Reseal) -> ControlFlow<()>) -> Result<Reseal> {
-    let local = local(env)?;
-    // So that the file tells about how many sessions there are.
-    local.checkpoint().wait()?;
+    if let Some(local) = env.storage.local() {
+        // So that the file tells about how many sessions there are.
+        local.checkpoint().wait()?;
+    }
     let mut done = Reseal::default();
     let mut after = None;
     loop {
-        let step = local.reseal(after).wait()?;
+        let step = env.storage.reseal(after).wait()?;
         done.sessions += step.sessions;
-        done.of = step.of.max(done.sessions);
+        done.of = done.of.max(step.of).max(done.sessions);
         done.records += step.records;
         done.unreadable += step.unreadable;
         let Some(last) = step.last else { break };
@@ -116,7 +112,7 @@ fn reseal(env: &Env, mut progress: impl FnMut(Reseal) -> ControlFlow<()>) -> Res
     if done.unreadable == 0 {
         // The rows of unregistered containers are not encrypted again, but removed.
         container::reclaim(env, || ControlFlow::Continue(()))?;
-        done.is_complete = local.finish_reseal().wait()?;
+        done.is_complete = env.storage.finish_reseal().wait()?;
     }
     Ok(done)
 }

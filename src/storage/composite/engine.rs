@@ -9,6 +9,8 @@ use super::times::ask_each;
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, ClockOffset, Timestamp};
 use crate::error::Result;
+#[cfg(feature = "encryption")]
+use crate::storage::ResealStep;
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, LocalEngine, Mark,
     NewestTimes, RowProgressFn, SessionRef, SettingsChange, Snapshot, StalePage, Storage,
@@ -221,6 +223,16 @@ impl Storage for Composite {
             driver.close();
         }
         closed
+    }
+
+    #[cfg(feature = "encryption")]
+    fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>> {
+        self.shared.durable.reseal(after)
+    }
+
+    #[cfg(feature = "encryption")]
+    fn finish_reseal(&self) -> Answer<'_, Result<bool>> {
+        self.shared.durable.finish_reseal()
     }
 
     fn local(&self) -> Option<&dyn LocalEngine> {

@@ -181,6 +181,8 @@ async fn open(
         counters: Default::default(),
         process: Process::this(),
         is_closed: false.into(),
+        #[cfg(feature = "encryption")]
+        reseal_fence: Default::default(),
         went_back: false.into(),
     };
     shared.ask_epoch().await?;

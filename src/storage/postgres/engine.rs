@@ -13,6 +13,8 @@ use super::touches::PendingTouches;
 use crate::client_id::ClientKey;
 use crate::clock::{ClockOffset, Timestamp};
 use crate::error::{ErrorKind, Result};
+#[cfg(feature = "encryption")]
+use crate::storage::ResealStep;
 use crate::storage::admission_line::{AdmissionLine, AdmissionPermit, QueuedCommit};
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, Mark, NewestTimes,
@@ -204,6 +206,20 @@ impl Storage for PostgresEngine {
     fn reclaim(&self, refusals: TombstonePolicy) -> Answer<'_, Result<u64>> {
         let committer = self.committer.clone();
         let asked = async move { committer.reclaim(refusals).await };
+        Answer::later(self.runtime.ask(asked))
+    }
+
+    #[cfg(feature = "encryption")]
+    fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>> {
+        let committer = self.committer.clone();
+        let asked = async move { committer.reseal(after).await };
+        Answer::later(self.runtime.ask(asked))
+    }
+
+    #[cfg(feature = "encryption")]
+    fn finish_reseal(&self) -> Answer<'_, Result<bool>> {
+        let committer = self.committer.clone();
+        let asked = async move { committer.finish_reseal().await };
         Answer::later(self.runtime.ask(asked))
     }
 

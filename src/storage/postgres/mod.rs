@@ -37,6 +37,8 @@ mod random;
 mod reading;
 mod reclaim;
 mod reclaim_state;
+#[cfg(feature = "encryption")]
+mod reseal;
 mod row_edit;
 mod rules;
 mod runtime;

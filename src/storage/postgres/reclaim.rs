@@ -80,7 +80,7 @@ impl PgCommitter {
         }
     }
 
-    fn terms(&self) -> PlanTerms {
+    pub(super) fn terms(&self) -> PlanTerms {
         PlanTerms {
             version: self.shared.version(),
             server_time: self.shared.heard.server_time(),

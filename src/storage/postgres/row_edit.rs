@@ -7,8 +7,12 @@ use super::seen::{EndRecord, SeenTimes, encode_end, encode_seen};
 use super::sweep_times::SweepTimes;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
+#[cfg(feature = "encryption")]
+use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::storage::record::{PackageRow, RecordCipher, SessionRow, client_of, session_key};
+#[cfg(feature = "encryption")]
+use crate::storage::record::{RecordKind, package_key};
 use crate::storage::{ContainerId, MergedWrites, PackageWrite, SessionWrite, Touch};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -67,6 +71,14 @@ pub(super) struct PlanTerms {
     /// About the time of the server's clock.
     pub(super) server_time: i64,
     pub(super) sweeps: Arc<SweepTimes>,
+}
+
+/// How many records of a client were encrypted again, and how many could not be read.
+#[cfg(feature = "encryption")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Resealed {
+    pub(super) records: u64,
+    pub(super) unreadable: u64,
 }
 
 /// The row of a client while a commit changes it.
@@ -230,6 +242,55 @@ impl RowEdit {
         let gone: Vec<_> = all.filter(|id| !is_registered(*id)).collect();
         gone.iter().for_each(|id| self.remove_session(*id));
         !gone.is_empty()
+    }
+
+    /// Encrypts the records again that are not encrypted with the current key.
+    #[cfg(feature = "encryption")]
+    pub(super) fn reseal(&mut self, cipher: &RecordCipher) -> Result<Resealed> {
+        let mut done = Resealed::default();
+        let Some(keys) = cipher.keys() else {
+            return Ok(done);
+        };
+        for session in &mut self.sessions {
+            let container = session.record.container;
+            let Ok(row) = &session.row else {
+                done.unreadable += 1;
+                continue;
+            };
+            if !keys.is_current(RecordKind::Session, &session.record.record) {
+                let key = session_key(container, self.client);
+                session.record.record = row.encode(&key, cipher)?.into();
+                done.records += 1;
+            }
+            for (name, package) in &mut session.record.packages {
+                let key = package_key(container, self.client, name);
+                let Some(record) = &package.record else {
+                    done.unreadable += 1;
+                    continue;
+                };
+                if keys.is_current(RecordKind::Package, record) {
+                    continue;
+                }
+                let read = match PackageRow::decode(&key, record.clone(), cipher) {
+                    Ok(read) => read,
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        done.unreadable += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let again = PackageRecord::new(read.again(&key, record, cipher)?.into());
+                let place = body::place(container, name);
+                if again.is_spilled {
+                    self.spilled.insert(place, again.record.clone());
+                } else if package.is_spilled {
+                    self.spilled.insert(place, None);
+                }
+                *package = again;
+                done.records += 1;
+            }
+        }
+        Ok(done)
     }
 
     /// Lowers a tombstone that lies too far ahead (C3.5).

@@ -3,6 +3,7 @@
 use super::connection::{Connection, Param};
 use super::failure::Failure;
 use super::heard::{KnownState, SettingsDigest};
+use super::keys::check_still;
 use super::load::{column, lost_meta};
 use super::reading::read;
 use super::shared::Shared;
@@ -108,7 +109,7 @@ pub(super) fn decode(
     })
 }
 
-fn digest(record: &[u8]) -> SettingsDigest {
+pub(super) fn digest(record: &[u8]) -> SettingsDigest {
     Sha256::digest(record).into()
 }
 
@@ -163,6 +164,8 @@ impl Shared {
         let known = self.heard.known();
         let rows = read!(self, |connection| connection.run(Statement::Settings, &[]))?;
         let row = rows.first().ok_or_else(lost_meta)?;
+        // Before its settings are known: nothing is written until they are.
+        check_still(&self.rules.cipher, column(row, 3)?)?;
         let settings = decode_row(row, &self.rules.cipher)?;
         let digest = digest_of(row)?;
         self.check_known(&known, settings.version, &digest)?;

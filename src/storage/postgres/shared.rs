@@ -44,6 +44,9 @@ pub(super) struct Shared {
     pub(super) counters: PgCounters,
     pub(super) process: Process,
     pub(super) is_closed: AtomicBool,
+    /// The record of the keys of the store since all rows began to be encrypted again.
+    #[cfg(feature = "encryption")]
+    pub(super) reseal_fence: Mutex<Option<Vec<u8>>>,
     /// The server was found in an earlier state than the one that this process knows.
     pub(super) went_back: AtomicBool,
 }

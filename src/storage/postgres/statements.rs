@@ -29,10 +29,12 @@ pub(super) enum Statement {
     Settings,
     Configure,
     SetKeys,
+    Fence,
     Expired,
     Ahead,
     Stale,
     Rows,
+    Count,
     MoveSweeps,
     Lease,
     EndLease,
@@ -302,6 +304,10 @@ const CONFIGURE: &str = "UPDATE {s}cloakroom_meta SET epoch = $2, settings = $3 
 const SET_KEYS: &str = "UPDATE {s}cloakroom_meta SET keys = $3 WHERE one = 1 AND epoch = $1 \
      AND keys IS NOT DISTINCT FROM $2 RETURNING epoch";
 
+/// New keys with settings of a new number, so that no process that does not know them writes anything.
+const FENCE: &str = "UPDATE {s}cloakroom_meta SET epoch = $2, settings = $3, keys = $5 \
+     WHERE one = 1 AND epoch = $1 AND keys IS NOT DISTINCT FROM $4 RETURNING epoch";
+
 const EXPIRED: &str = "DELETE FROM {s}cloakroom_client WHERE client IN (SELECT client FROM {s}cloakroom_client \
      WHERE sweep_at < $1 AND NOT has_sessions ORDER BY sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
      AND body IS NULL RETURNING client";
@@ -316,6 +322,11 @@ const STALE: &str = "SELECT client FROM {s}cloakroom_client WHERE has_sessions A
 
 const ROWS: &str = "SELECT client, version, seen, sweep_at, past, body, ended, owners \
      FROM {s}cloakroom_client WHERE client = ANY($1) AND body IS NOT NULL ORDER BY client";
+
+/// About how many clients have sessions. To count many would take too long.
+const COUNT: &str = "SELECT greatest((SELECT count(*) FROM \
+     (SELECT FROM {s}cloakroom_client WHERE has_sessions LIMIT 100000) few), \
+     (SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = (SELECT tableoid FROM {s}cloakroom_client LIMIT 1)))";
 
 /// It waits for no commit, and none has to wait for it for long.
 const MOVE_SWEEPS: &str = "UPDATE {s}cloakroom_client c SET sweep_at = t.at \
@@ -414,10 +425,12 @@ impl Statement {
             Self::Settings => SETTINGS,
             Self::Configure => CONFIGURE,
             Self::SetKeys => SET_KEYS,
+            Self::Fence => FENCE,
             Self::Expired => EXPIRED,
             Self::Ahead => AHEAD,
             Self::Stale => STALE,
             Self::Rows => ROWS,
+            Self::Count => COUNT,
             Self::MoveSweeps => MOVE_SWEEPS,
             Self::Lease => LEASE,
             Self::EndLease => END_LEASE,
@@ -432,7 +445,7 @@ impl Statement {
         const CLIENTS: Type = Type::UUID_ARRAY;
         const MANY: Type = Type::BYTEA_ARRAY;
         match self {
-            Self::Epoch | Self::Settings => &[],
+            Self::Epoch | Self::Settings | Self::Count => &[],
             Self::LoadOne => &[CLIENT, NUMBER],
             Self::LoadMany => &[CLIENTS, Type::INT8_ARRAY],
             Self::Lock | Self::Rows => &[CLIENTS],
@@ -453,6 +466,7 @@ impl Statement {
             Self::Owned => &[MANY],
             Self::Configure => &[NUMBER, NUMBER, BYTES],
             Self::SetKeys => &[NUMBER, BYTES, BYTES],
+            Self::Fence => &[NUMBER, NUMBER, BYTES, BYTES, BYTES],
             Self::Expired | Self::Ahead => &[NUMBER, NUMBER],
             Self::Stale => &[CLIENT, NUMBER, NUMBER, NUMBER],
             Self::MoveSweeps => &[CLIENTS, Type::INT8_ARRAY, Type::INT8_ARRAY],
@@ -492,10 +506,12 @@ pub(super) const ALL: [Statement; STATEMENTS] = [
     Statement::Settings,
     Statement::Configure,
     Statement::SetKeys,
+    Statement::Fence,
     Statement::Expired,
     Statement::Ahead,
     Statement::Stale,
     Statement::Rows,
+    Statement::Count,
     Statement::MoveSweeps,
     Statement::Lease,
     Statement::EndLease,

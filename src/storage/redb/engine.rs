@@ -411,6 +411,26 @@ impl Storage for Engine {
         }
     }
 
+    #[cfg(feature = "encryption")]
+    fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>> {
+        Answer::later(async move {
+            if !self.shared.cipher.encrypts() {
+                let why = "the store was opened without keys";
+                return Err(Error::new(ErrorKind::Unsupported, why));
+            }
+            let (plan, mut step) = self.newest()?.plan_reseal(after)?;
+            for part in plan.parts {
+                step.records += self.ask(|reply| QueueJob::Reseal(part, reply)).await?;
+            }
+            Ok(step)
+        })
+    }
+
+    #[cfg(feature = "encryption")]
+    fn finish_reseal(&self) -> Answer<'_, Result<bool>> {
+        self.ask(QueueJob::FinishReseal)
+    }
+
     fn local(&self) -> Option<&dyn LocalEngine> {
         Some(self)
     }
@@ -437,26 +457,6 @@ impl LocalEngine for Engine {
     ) -> Result<BackupSummary> {
         let snapshot = self.ask(QueueJob::KeepSnapshot).wait()?;
         write_backup((&snapshot, &self.shared), out, previous, progress)
-    }
-
-    #[cfg(feature = "encryption")]
-    fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>> {
-        Answer::later(async move {
-            if !self.shared.cipher.encrypts() {
-                let why = "the store was opened without keys";
-                return Err(Error::new(ErrorKind::Unsupported, why));
-            }
-            let (plan, mut step) = self.newest()?.plan_reseal(after)?;
-            for part in plan.parts {
-                step.records += self.ask(|reply| QueueJob::Reseal(part, reply)).await?;
-            }
-            Ok(step)
-        })
-    }
-
-    #[cfg(feature = "encryption")]
-    fn finish_reseal(&self) -> Answer<'_, Result<bool>> {
-        self.ask(QueueJob::FinishReseal)
     }
 
     fn has_backpressure(&self) -> bool {
