@@ -28,8 +28,7 @@ struct LastingState {
 
 impl LastingSnapshot {
     pub(super) async fn begin(runtime: Arc<Runtime>, shared: Arc<Shared>) -> Result<Self> {
-        shared.check_open()?;
-        let connection = shared.pool.beside(shared.deadline()).await;
+        let connection = shared.connection_beside(shared.deadline()).await;
         let connection = connection.map_err(Failure::into_error)?;
         let begun = ServerSnapshot::begin(runtime.clone(), &shared, connection).await;
         let state = LastingState {

@@ -78,7 +78,7 @@ fn left_millis(until: Instant) -> i64 {
 
 fn back() -> Error {
     let why = "the store is closed: the server has lost changes of the settings that this process knows, as after the \
-               restore of a backup, or the promotion of a standby that lacked them: restart this process";
+               restore of a backup, or the promotion of a standby that lacked them: open the store again";
     Error::new(ErrorKind::Closed, why)
 }
 
@@ -139,6 +139,18 @@ impl Shared {
         self.check_open().map_err(Failure::Refused)?;
         self.greeted(self.pool.get_to_write(until).await?, until)
             .await
+    }
+
+    /// A connection that a request may keep for longer, if one is to spare.
+    pub(super) async fn connection_to_keep(&self, until: Instant) -> Option<Borrowed> {
+        let connection = self.pool.spare(until).await?;
+        self.greeted(connection, until).await.ok()
+    }
+
+    /// A connection beside those of the pool.
+    pub(super) async fn connection_beside(&self, until: Instant) -> Result<Borrowed, Failure> {
+        self.check_open().map_err(Failure::Refused)?;
+        self.greeted(self.pool.beside(until).await?, until).await
     }
 
     /// A connection that is asked first whether it leads to the server as it was: it may lead to another one, or to the

@@ -323,7 +323,8 @@ impl SnapshotState {
         if !self.shared.memory_parts.is_empty() {
             return None;
         }
-        let connection = self.shared.pool.spare(self.shared.deadline()).await?;
+        let until = self.shared.deadline();
+        let connection = self.shared.connection_to_keep(until).await?;
         let runtime = self.runtime.clone();
         let begun =
             ServerSnapshot::begin_with(runtime, &self.shared, connection, (clients, others));
