@@ -126,7 +126,7 @@ impl PgCommitter {
             sweeps: shared.sweep_times.load_full(),
         };
         let version = terms.version;
-        let under_way = self.touches.under_way(|client| rows.contains_key(&client));
+        let under_way = self.touches.under_way(rows.keys().copied());
         shared.with_loaded(rows, &under_way, set.refusals, |rows| Planned {
             version,
             plan: plan(set, rows, terms, &shared.rules.cipher),

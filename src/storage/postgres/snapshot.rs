@@ -408,7 +408,7 @@ impl Snapshot for PgSnapshot {
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
         let rows = self.rows(client)?;
-        let touches = self.state.touches.under_way(|it| it == client);
+        let touches = self.state.touches.under_way([client]);
         if touches.is_empty() {
             return rows.session(container);
         }

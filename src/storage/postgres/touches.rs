@@ -14,7 +14,7 @@ use crate::contain::contain_future;
 use crate::error::Result;
 use crate::storage::{Touch, TouchOutcome};
 use futures_channel::oneshot;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,9 +40,13 @@ pub(super) struct PendingTouches {
 
 #[derive(Default)]
 struct TouchQueue {
-    next: Vec<WaitingTouch>,
+    next: HashMap<ClientKey, Vec<WaitingTouch>>,
+    /// The clients of these, in the order in which they came.
+    order: VecDeque<ClientKey>,
+    /// How many accesses there are in `next`.
+    count: usize,
     /// The batch that is being written.
-    claimed: Vec<Touch>,
+    claimed: HashMap<ClientKey, Vec<Touch>>,
     is_closed: bool,
 }
 
@@ -73,13 +77,25 @@ impl WaitingTouch {
     }
 }
 
+impl TouchQueue {
+    fn add(&mut self, waiting: WaitingTouch) {
+        let client = waiting.touch.session.client;
+        self.count += 1;
+        let touches = self.next.entry(client).or_insert_with(|| {
+            self.order.push_back(client);
+            Vec::new()
+        });
+        touches.push(waiting);
+    }
+}
+
 impl PendingTouches {
     /// Sends an access.
     pub(super) fn add(&self, touch: Touch, reply: Option<oneshot::Sender<TouchOutcome>>) -> bool {
         let mut waiting = lock(&self.waiting);
-        let fits = waiting.next.len() < WAITING && !waiting.is_closed;
+        let fits = waiting.count < WAITING && !waiting.is_closed;
         if fits {
-            waiting.next.push(WaitingTouch { touch, reply });
+            waiting.add(WaitingTouch { touch, reply });
             drop(waiting);
             self.arrived.notify_one();
         }
@@ -87,32 +103,32 @@ impl PendingTouches {
     }
 
     /// The accesses of these clients that the server may not have yet.
-    pub(super) fn under_way(&self, is_picked: impl Fn(ClientKey) -> bool) -> Vec<Touch> {
+    pub(super) fn under_way(&self, clients: impl IntoIterator<Item = ClientKey>) -> Vec<Touch> {
         let waiting = lock(&self.waiting);
-        let next = waiting.next.iter().map(|it| it.touch);
-        let all = waiting.claimed.iter().copied().chain(next);
-        all.filter(|touch| is_picked(touch.session.client))
-            .collect()
+        let mut found = Vec::new();
+        for client in clients {
+            found.extend(waiting.claimed.get(&client).into_iter().flatten());
+            let next = waiting.next.get(&client).into_iter().flatten();
+            found.extend(next.map(|it| it.touch));
+        }
+        crate::steps::count(found.len());
+        found
     }
 
     fn claim(&self) -> BTreeMap<ClientKey, TouchedClient> {
         let mut waiting = lock(&self.waiting);
-        let mut batch = BTreeMap::<_, TouchedClient>::new();
-        let mut left = Vec::new();
-        for it in std::mem::take(&mut waiting.next) {
-            let client = it.touch.session.client;
-            if batch.len() >= BATCH && !batch.contains_key(&client) {
-                left.push(it);
-                continue;
-            }
-            waiting.claimed.push(it.touch);
-            let entry = batch.entry(client).or_insert_with(|| TouchedClient {
-                touches: Vec::new(),
-                known: None,
-            });
-            entry.touches.push(it);
+        let mut batch = BTreeMap::new();
+        while batch.len() < BATCH {
+            let Some(client) = waiting.order.pop_front() else {
+                break;
+            };
+            let touches = waiting.next.remove(&client).unwrap_or_default();
+            waiting.count -= touches.len();
+            let claimed = touches.iter().map(|it| it.touch).collect();
+            waiting.claimed.insert(client, claimed);
+            let known = None;
+            batch.insert(client, TouchedClient { touches, known });
         }
-        waiting.next = left;
         batch
     }
 
@@ -120,18 +136,29 @@ impl PendingTouches {
     /// the server is away, or as another transaction locks the row.
     fn put_back(&self, batch: BTreeMap<ClientKey, TouchedClient>) {
         let mut waiting = lock(&self.waiting);
-        let again = batch.into_values().flat_map(|it| it.touches);
-        let mut all: Vec<_> = again.collect();
-        all.iter_mut().for_each(WaitingTouch::leave);
-        all.append(&mut waiting.next);
-        waiting.next = all;
         waiting.claimed.clear();
+        for (client, it) in batch.into_iter().rev() {
+            let mut touches = it.touches;
+            touches.iter_mut().for_each(WaitingTouch::leave);
+            waiting.count += touches.len();
+            match waiting.next.get_mut(&client) {
+                Some(later) => {
+                    touches.append(later);
+                    *later = touches;
+                }
+                None => {
+                    waiting.next.insert(client, touches);
+                    waiting.order.push_front(client);
+                }
+            }
+        }
     }
 
     /// Answers those who wait. Their accesses are written as soon as that is possible.
     fn leave_all(&self) {
         let mut waiting = lock(&self.waiting);
-        waiting.next.iter_mut().for_each(WaitingTouch::leave);
+        let all = waiting.next.values_mut().flatten();
+        all.for_each(WaitingTouch::leave);
     }
 
     /// Takes no more accesses, and answers those who wait. Nothing is written afterwards.
@@ -398,20 +425,56 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::storage::{ContainerId, SessionRef, TouchAt, Version};
 
-    fn touch() -> Touch {
+    fn client(n: u8) -> ClientKey {
+        ClientKey::from_bytes([n; 16])
+    }
+
+    fn touch(client: ClientKey, time: i64) -> Touch {
         Touch {
             session: SessionRef {
                 container: ContainerId::UNNAMED,
-                client: ClientKey::from_bytes([1; 16]),
+                client,
                 incarnation: Version(1),
             },
             since: super::super::event::mark(0, 0),
             at: TouchAt {
-                time: Timestamp(0),
+                time: Timestamp(time),
                 slack: Duration::ZERO,
                 founded: None,
             },
         }
+    }
+
+    fn times(touches: &PendingTouches, clients: &[ClientKey]) -> Vec<i64> {
+        let found = touches.under_way(clients.iter().copied());
+        found.iter().map(|it| it.at.time.0).collect()
+    }
+
+    // C3.4, C5.5
+    #[test]
+    fn a_client_has_its_own_accesses_in_their_order_until_they_are_written() {
+        let touches = PendingTouches::default();
+        let all = [(1, 10), (2, 20), (1, 11), (3, 30)];
+        for (n, time) in all {
+            assert!(touches.add(touch(client(n), time), None));
+        }
+        assert_eq!(times(&touches, &[client(1)]), [10, 11]);
+        let mut batch = touches.claim();
+        assert_eq!(batch.len(), 3);
+        touches.add(touch(client(1), 12), None);
+        touches.add(touch(client(4), 40), None);
+        assert_eq!(times(&touches, &[client(1), client(4)]), [10, 11, 12, 40]);
+        // The second is written.
+        batch.remove(&client(2));
+        touches.put_back(batch);
+        assert_eq!(times(&touches, &[client(2)]), Vec::<i64>::new());
+        assert_eq!(times(&touches, &[client(1)]), [10, 11, 12]);
+        let order: Vec<_> = lock(&touches.waiting).order.iter().copied().collect();
+        assert_eq!(
+            order,
+            [3, 1, 4].map(client),
+            "what was put back comes first"
+        );
     }
 
     // C10.2: nobody waits for as long as the server is away.
@@ -419,10 +482,10 @@ mod tests {
     fn accesses_that_are_put_back_keep_nobody_waiting() {
         let touches = PendingTouches::default();
         let (reply, answer) = oneshot::channel();
-        assert!(touches.add(touch(), Some(reply)));
+        assert!(touches.add(touch(client(1), 0), Some(reply)));
         touches.put_back(touches.claim());
         assert_eq!(block_on(answer), Ok(TouchOutcome::Unknown));
-        assert_eq!(touches.under_way(|_| true).len(), 1, "it is not lost");
+        assert_eq!(times(&touches, &[client(1)]).len(), 1, "it is not lost");
     }
 
     // C10.2
@@ -430,9 +493,9 @@ mod tests {
     fn accesses_of_a_closed_engine_keep_nobody_waiting() {
         let touches = PendingTouches::default();
         let (reply, answer) = oneshot::channel();
-        assert!(touches.add(touch(), Some(reply)));
+        assert!(touches.add(touch(client(1), 0), Some(reply)));
         touches.close();
         assert_eq!(block_on(answer), Ok(TouchOutcome::Unknown));
-        assert!(!touches.add(touch(), None));
+        assert!(!touches.add(touch(client(1), 0), None));
     }
 }
