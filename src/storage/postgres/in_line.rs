@@ -427,7 +427,7 @@ impl LostCommit {
     /// What became of it, by the locked rows. A row names its last versions, so a commit that came right after one of
     /// them and is not named did not take place.
     fn look_up(&self, rows: &RowsByClient) -> LookedUp {
-        let mut is_known = true;
+        let (mut is_known, mut is_named) = (true, false);
         for (client, replaced) in self.replaced() {
             let Some(rows) = rows.get(&client) else {
                 return LookedUp::Unknown;
@@ -435,15 +435,27 @@ impl LostCommit {
             if rows.is_or_was(self.version) {
                 return LookedUp::TookPlace;
             }
+            if self.removes(client) && (rows.stored.is_none() || rows.stands_for_absence()) {
+                continue;
+            }
+            is_named = true;
             is_known &= match replaced {
                 Some(replaced) => rows.is_or_was(replaced),
                 None => rows.names_all_versions(),
             };
         }
-        match is_known {
-            true => LookedUp::DidNot,
-            false => LookedUp::Unknown,
+        match (is_named, is_known) {
+            // It only removed rows, and they are gone, by this commit or by another.
+            (false, _) => LookedUp::TookPlace,
+            (true, true) => LookedUp::DidNot,
+            (true, false) => LookedUp::Unknown,
         }
+    }
+
+    /// Whether it leaves no row of a client.
+    fn removes(&self, client: ClientKey) -> bool {
+        let write = self.plan.writes.get(&client);
+        write.is_some_and(|write| write.rows.stored.is_none())
     }
 }
 

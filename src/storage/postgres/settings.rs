@@ -1,5 +1,6 @@
 //! The settings of the store and the keys of its records, as the server has them.
 
+use super::backoff::Backoff;
 use super::connection::{Connection, Param};
 use super::failure::Failure;
 use super::heard::{KnownState, SettingsDigest};
@@ -16,6 +17,7 @@ use crate::storage::record::{
 };
 use crate::storage::{ContainerId, SecretRecord, SettingsChange, StoreSettings};
 use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -191,56 +193,111 @@ impl Shared {
 
     /// Changes the settings, if that makes a difference.
     pub(super) async fn configure(&self, change: SettingsChange) -> Result<Arc<StoreSettings>> {
-        let until = self.deadline();
+        let (mut until, mut backoff) = (self.deadline(), Backoff::after_second());
+        let mut lost: Option<LostChange> = None;
         loop {
-            let settings = self.load_settings().await?;
-            let Some(changed) = settings.changed(&change)? else {
-                return Ok(settings);
+            let newest = self.load_settings().await;
+            let newest = newest.map_err(|error| LostChange::or(lost.as_ref(), error))?;
+            let found = lost.as_ref().map(|lost| lost.look_up(&newest, &change));
+            let repeated = match found {
+                Some(LookedUpChange::InForce) => return Ok(newest),
+                Some(LookedUpChange::Unknown(error)) => return Err(error),
+                Some(LookedUpChange::NotYet(same)) => Some(same),
+                Some(LookedUpChange::DidNot) | None => {
+                    lost = None;
+                    newest.changed(&change)?
+                }
+            };
+            let Some(changed) = repeated else {
+                return Ok(newest);
             };
             let record = encode(&changed, &self.rules.cipher)?;
-            let (old, new) = (settings.version, changed.version);
-            let connection = self.connection(until).await.map_err(Failure::into_error)?;
-            let (old, new) = (old.cast_signed(), new.cast_signed());
-            let params: [Param<'_>; 3] = [&old, &new, &record];
-            let request = connection.run(Statement::Configure, &params);
-            match self.within(until, request).await {
-                Ok(rows) => {
-                    connection.give_back();
-                    if !rows.is_empty() {
-                        self.heard.know_settings(changed.version, digest(&record));
-                        return Ok(self.know(Arc::new(changed)));
-                    }
+            match self.replace_settings(&changed, &record, until).await {
+                Ok(true) => {
+                    self.heard.know_settings(changed.version, digest(&record));
+                    return Ok(self.know(Arc::new(changed)));
                 }
-                Err(Failure::Lost(error)) => {
-                    connection.give_up();
-                    return self.look_up_settings(&changed, error).await;
-                }
-                Err(failure @ Failure::Again(_)) if Instant::now() < until => {
-                    connection.after(&failure);
-                }
+                Ok(false) => {}
                 Err(failure) => {
-                    connection.after(&failure);
-                    return Err(failure.into_error());
+                    let may_be_repeated = failure.may_be_repeated();
+                    if let Failure::Lost(error) = &failure {
+                        if lost.is_none() {
+                            // Looking it up has time of its own.
+                            until = self.deadline();
+                        }
+                        let error = error.clone();
+                        lost = Some(LostChange { changed, error });
+                    }
+                    if !may_be_repeated || !backoff.pause(until).await {
+                        return Err(LostChange::or(lost.as_ref(), failure.into_error()));
+                    }
                 }
             }
         }
     }
 
-    /// What became of a change whose answer was lost.
-    async fn look_up_settings(
+    /// Replaces the settings before these by these. False if the server has others.
+    async fn replace_settings(
         &self,
         changed: &StoreSettings,
-        error: Error,
-    ) -> Result<Arc<StoreSettings>> {
-        let unknown = || {
-            let why = "the connection was lost while the settings were changed";
-            Error::new(ErrorKind::OutcomeUnknown, why).with_source(error.clone())
-        };
-        let newest = self.load_settings().await.map_err(|_| unknown())?;
-        match *newest == *changed {
-            true => Ok(newest),
-            false => Err(unknown()),
+        record: &[u8],
+        until: Instant,
+    ) -> Result<bool, Failure> {
+        let connection = self.connection(until).await?;
+        let (old, new) = (changed.version - 1, changed.version);
+        let (old, new) = (old.cast_signed(), new.cast_signed());
+        let params: [Param<'_>; 3] = [&old, &new, &record];
+        let request = connection.run(Statement::Configure, &params);
+        match self.within(until, request).await {
+            Ok(rows) => {
+                connection.give_back();
+                Ok(!rows.is_empty())
+            }
+            Err(failure) => {
+                connection.after(&failure);
+                Err(failure)
+            }
         }
+    }
+}
+
+/// A change of the settings whose answer was lost.
+struct LostChange {
+    changed: StoreSettings,
+    error: Error,
+}
+
+/// What became of it.
+enum LookedUpChange {
+    InForce,
+    /// It may come late. The same change once more takes place in its stead, or not at all.
+    NotYet(StoreSettings),
+    /// Another change took its place, so it never will.
+    DidNot,
+    Unknown(Error),
+}
+
+impl LostChange {
+    fn look_up(&self, newest: &StoreSettings, change: &SettingsChange) -> LookedUpChange {
+        match newest.version.cmp(&self.changed.version) {
+            Ordering::Less => LookedUpChange::NotYet(self.changed.clone()),
+            Ordering::Equal if *newest == self.changed => LookedUpChange::InForce,
+            Ordering::Equal => LookedUpChange::DidNot,
+            Ordering::Greater if matches!(newest.changed(change), Ok(None)) => {
+                LookedUpChange::InForce
+            }
+            Ordering::Greater => LookedUpChange::Unknown(self.unknown()),
+        }
+    }
+
+    fn unknown(&self) -> Error {
+        let why = "the connection was lost while the settings were changed";
+        Error::new(ErrorKind::OutcomeUnknown, why).with_source(self.error.clone())
+    }
+
+    /// The error of a change that is given up.
+    fn or(lost: Option<&Self>, error: Error) -> Error {
+        lost.map_or(error, Self::unknown)
     }
 }
 

@@ -29,7 +29,12 @@ pub(crate) fn is_sleeping(database: &Database) -> bool {
 
 /// Whether somebody waits for a lock.
 pub(crate) fn is_waited_for(database: &Database) -> bool {
+    waiting(database) > 0
+}
+
+/// How many wait for a lock.
+pub(crate) fn waiting(database: &Database) -> u64 {
     let waiting = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    database.sql(waiting).trim() != "0"
+    database.sql(waiting).trim().parse().unwrap()
 }

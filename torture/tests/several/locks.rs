@@ -180,6 +180,52 @@ fn the_locks_of_a_silent_process_end() {
     assert_eq!(get(&other, &first), Some(5));
 }
 
+// C10.2: the statement of a commit that was given up arrives when nobody waits for it any more.
+#[test]
+fn a_statement_that_arrives_late_writes_nothing() {
+    let Some(remote) = Remote::new(Duration::from_secs(1)) else {
+        return;
+    };
+    let id = remote.visitor();
+    remote.database.sql(
+        "CREATE SEQUENCE arrived;
+         CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         PERFORM nextval('arrived'); RETURN NULL; END $$;
+         CREATE TRIGGER tell AFTER UPDATE ON cloakroom_client
+         FOR EACH STATEMENT EXECUTE FUNCTION tell()",
+    );
+    // If the connection has the statement to prepare, that is what is late.
+    let is_late = (0..20).any(|_| arrives_late(&remote, &id));
+    assert!(is_late, "no statement came late");
+}
+
+/// Commits while the network holds what is sent, and lets it through afterwards. Gives whether a statement came then.
+fn arrives_late(remote: &Remote, id: &ClientId) -> bool {
+    let txn = eventually(|| {
+        let txn = remote.store.begin()?;
+        txn.session(id)?.pkg("p").insert("n", 1_u64)?;
+        txn.commit()?;
+        let txn = remote.store.begin()?;
+        let session = txn.session(id)?;
+        // Looks now: the commit must not have to.
+        session.exists()?;
+        session.pkg("p").insert("n", 100_u64)?;
+        Ok::<_, Error>(txn)
+    });
+    remote.database.sql("SELECT setval('arrived', 1, false)");
+    let before = remote.database.sql("SELECT clock_timestamp()");
+    remote.proxy.requests(Passage::Held);
+    txn.commit().unwrap_err();
+    remote.proxy.requests(Passage::Open);
+    let old = format!("backend_start < '{}'", before.trim());
+    until("the connections of before have ended", || {
+        remote.backends(&format!("application_name = 'cloakroom' AND {old}")) == 0
+    });
+    assert_eq!(get(&remote.other(), id), Some(1));
+    let is_called = "SELECT is_called FROM arrived";
+    remote.database.sql(is_called).trim() == "t"
+}
+
 // C10.2: four rows that stay locked would keep all connections that write batches.
 #[test]
 fn only_a_commit_that_is_by_itself_waits_for_a_lock() {

@@ -27,6 +27,7 @@ mod places;
 mod races;
 mod restores;
 mod rules;
+mod settings;
 mod statements;
 mod sweeps;
 mod tls;

@@ -1,11 +1,11 @@
 //! C3.7, C10.3: what a sweep reads on a server, and which of several processes sweeps.
 
-use crate::held::{is_sleeping, is_waited_for, while_held};
+use crate::held::{is_sleeping, is_waited_for, waiting, while_held};
 use crate::place::{Place, connect};
 use crate::support::visitors::{again, put};
 use crate::support::wait::until;
-use cloakroom::{ClientId, Clock, ContainerSettings, Store};
-use cloakroom_postgres_server::database;
+use cloakroom::{ClientId, Clock, ContainerSettings, PostgresSettings, Store};
+use cloakroom_postgres_server::{Proxy, database, shared};
 use std::thread;
 use std::time::Duration;
 
@@ -236,4 +236,42 @@ fn a_process_that_sweeps_does_not_keep_others_from_it_for_longer_than_any_contai
         rounds == 5
     });
     assert!(longest < 120_000, "{longest} ms");
+}
+
+// C3.7, C10.2: the rows are gone, and so are the versions by which the commit is looked up.
+#[test]
+fn a_removal_whose_answer_is_lost_is_looked_up() {
+    let Some(server) = shared() else { return };
+    let database = server.database();
+    let proxy = Proxy::start(server.address());
+    let clock = clock();
+    let builder = Store::builder()
+        .clock(clock.clone())
+        .implicit_sweeps(false)
+        .postgres(PostgresSettings::new().deadline(MINUTE / 2));
+    let store = connect(builder, &server.url_at(proxy.address(), database.name()));
+    visitors(&store, 2);
+    // The commit waits when all of it is done.
+    database.sql(
+        "CREATE TABLE gate (n int); INSERT INTO gate VALUES (1);
+         CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         PERFORM n FROM gate FOR UPDATE; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER pass AFTER DELETE ON cloakroom_client
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pass()",
+    );
+    clock.advance(600 * MINUTE);
+    let container = store.container("").unwrap();
+    thread::scope(|scope| {
+        let mut sweeping = None;
+        while_held(&database, "SELECT n FROM gate FOR UPDATE", || {
+            sweeping = Some(scope.spawn(|| container.sweep()));
+            until("the commit waits", || is_waited_for(&database));
+            proxy.renew();
+            until("it is looked up", || waiting(&database) > 1);
+        });
+        let swept = sweeping.unwrap().join().unwrap().unwrap();
+        assert_eq!(swept.removed, 2);
+    });
+    let left = database.sql("SELECT count(*) FROM cloakroom_client");
+    assert_eq!(left.trim(), "0");
 }
