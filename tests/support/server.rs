@@ -83,28 +83,33 @@ pub(crate) fn this_program(test: &str) -> Command {
 /// A command that runs the counter.
 pub(crate) fn counter() -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(BINARY.get_or_init(binary))
+    Command::new(BINARY.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = ["src", "migrations", "examples"].map(|part| root.join(part));
+        example("counter", &sources)
+    }))
 }
 
-/// The binary of the counter. `cargo test` builds it; if only one test is built, it may be missing or older than the
+/// The binary of an example. `cargo test` builds it; if only one test is built, it may be missing or older than the
 /// sources.
-fn binary() -> PathBuf {
+pub(crate) fn example(name: &str, sources: &[PathBuf]) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let profile = own.parent().unwrap().parent().unwrap();
     let binary = profile
         .join("examples")
-        .join("counter")
+        .join(name)
         .with_extension(std::env::consts::EXE_EXTENSION);
     let built = binary.metadata().and_then(|m| m.modified()).ok();
-    if built.is_none_or(|built| built < newest_source()) {
-        build(profile);
+    let changed = sources.iter().filter_map(|part| newest(part)).max();
+    if built.is_none_or(|built| built < changed.unwrap()) {
+        build(name, profile);
     }
     binary
 }
 
-fn build(profile: &Path) {
+fn build(name: &str, profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", "counter", "--all-features"]);
+    cargo.args(["build", "--quiet", "--all-features", "--example", name]);
     cargo.arg("--manifest-path");
     cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
@@ -114,19 +119,14 @@ fn build(profile: &Path) {
     assert!(cargo.status().unwrap().success());
 }
 
-fn newest_source() -> SystemTime {
-    fn newest(path: &Path) -> Option<SystemTime> {
-        if path.is_dir() {
-            let entries = path.read_dir().unwrap();
-            entries.filter_map(|e| newest(&e.unwrap().path())).max()
-        } else {
-            Some(path.metadata().unwrap().modified().unwrap())
-        }
+/// When a file changed last, or one of a folder.
+fn newest(path: &Path) -> Option<SystemTime> {
+    if path.is_dir() {
+        let entries = path.read_dir().unwrap();
+        entries.filter_map(|e| newest(&e.unwrap().path())).max()
+    } else {
+        Some(path.metadata().unwrap().modified().unwrap())
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = ["src", "migrations", "examples"].map(|part| root.join(part));
-    let times = sources.iter().filter_map(|part| newest(part));
-    times.max().unwrap()
 }
 
 /// What a server answered.

@@ -30,21 +30,19 @@ fn connect(server: &Server) -> BufReader<TcpStream> {
     BufReader::new(stream)
 }
 
-/// The binary of the example, built if only this test was.
+/// The binary of the example.
 fn binary() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let profile = own.parent().unwrap().parent().unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", "actix_counter"]);
-    cargo.arg("--manifest-path");
-    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    cargo.arg("--target-dir").arg(profile.parent().unwrap());
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().unwrap().success());
-    let example = profile.join("examples").join("actix_counter");
-    example.with_extension(std::env::consts::EXE_EXTENSION)
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = own.join("../..");
+    server::example(
+        "actix_counter",
+        &[
+            own.join("src"),
+            own.join("examples"),
+            root.join("src"),
+            root.join("migrations"),
+        ],
+    )
 }
 
 /// One request on a connection that stays open. Returns the body, and the cookie if one is set.
