@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 const CROWD: usize = 64;
 
@@ -31,7 +32,10 @@ fn talk(stream: &mut TcpStream, method: &str, cookie: &str) -> (String, String) 
 
 /// Each of the crowd asks once, all at the same moment.
 async fn crowd(method: impl Fn(usize) -> &'static str) {
-    let (store, app) = usual();
+    // However long the others take, nobody goes on without a turn.
+    let store = Store::builder().turn_wait(Duration::from_secs(3600));
+    let store = store.in_memory().unwrap();
+    let app = site(SessionLayer::new(store.clone()));
     let cookie = visitor(&app).await;
     let address = serve(app).await;
     let barrier = Arc::new(Barrier::new(CROWD));

@@ -89,7 +89,8 @@ pub(crate) async fn the_first_cookie_that_is_live_counts<B: Backend>() {
 /// C4.8
 pub(crate) async fn a_late_request_with_a_dead_id_brings_nothing_back<B: Backend>() {
     for end in ["/rotate", "/destroy"] {
-        let (_, app) = usual::<B>().await;
+        let (_clock, store) = timed();
+        let app = B::start(Site::new(SessionLayer::new(store))).await;
         let old = app.visitor().await;
         app.get(end, &old).await;
         let late = app.get("/read", &old).await;
