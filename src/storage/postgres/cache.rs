@@ -35,7 +35,11 @@ impl RowCache {
         self.rows.get(&client).map(|(_, rows, _)| rows.clone())
     }
 
+    /// Damaged rows are not kept: on the server they may be right by now.
     pub(super) fn put(&mut self, client: ClientKey, rows: Arc<StoredClient>) {
+        if rows.is_damaged {
+            return self.remove(client);
+        }
         let size = size_of_rows(&rows);
         let number = self.next;
         self.next += 1;
@@ -130,6 +134,12 @@ mod tests {
         for n in 2..=most {
             assert!(cache.get(client(n)).is_some(), "{n} fits in");
         }
+        let damaged = StoredClient {
+            is_damaged: true,
+            ..StoredClient::default()
+        };
+        cache.put(client(most), Arc::new(damaged));
+        assert!(cache.get(client(most)).is_none());
         for n in 0..=most {
             cache.remove(client(n));
         }

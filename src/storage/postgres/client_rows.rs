@@ -36,6 +36,8 @@ pub(super) struct StoredClient {
     pub(super) sessions: Vec<RowSession>,
     pub(super) seen: Vec<SeenTimes>,
     pub(super) end: Option<EndRecord>,
+    /// Whether a record of it was damaged or missing when it was read.
+    pub(super) is_damaged: bool,
 }
 
 /// The session of a client in one container.
@@ -67,19 +69,13 @@ impl StoredClient {
             let row = row.map(|row| with_times(row, record.container, &seen));
             RowSession { record, row }
         });
+        let sessions: Vec<_> = sessions.collect();
         Ok(Self {
-            sessions: sessions.collect(),
+            is_damaged: sessions.iter().any(|it| it.is_damaged(client, cipher)),
+            sessions,
             seen,
             end,
             stored: Some(stored),
-        })
-    }
-
-    /// Whether all of it was read, and nothing is damaged.
-    pub(super) fn is_whole(&self) -> bool {
-        self.sessions.iter().all(|session| {
-            let mut packages = session.record.packages.iter();
-            session.row.is_ok() && packages.all(|(_, package)| package.record.is_some())
         })
     }
 
@@ -178,6 +174,23 @@ impl StoredClient {
     /// Until when the id is refused.
     pub(super) fn tombstone(&self) -> Option<Timestamp> {
         self.end.and_then(|end| end.refused_until)
+    }
+}
+
+impl RowSession {
+    /// Whether a record is damaged or missing, of the session or of a package.
+    fn is_damaged(&self, client: ClientKey, cipher: &RecordCipher) -> bool {
+        let SessionRecord {
+            container,
+            packages,
+            ..
+        } = &self.record;
+        let mut packages = packages.iter().map(|(name, package)| {
+            let key = package_key(*container, client, name);
+            let record = package.record.clone();
+            record.is_none_or(|record| PackageRow::decode(&key, record, cipher).is_err())
+        });
+        self.row.is_err() || packages.any(|it| it)
     }
 }
 

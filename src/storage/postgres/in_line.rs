@@ -159,7 +159,11 @@ impl<'a> InLine<'a> {
     async fn attempt(&mut self, set: &mut ChangeSet) -> Result<Attempt, Failure> {
         let shared = &self.committer.shared;
         if shared.heard.epoch() != shared.settings.load().version {
-            shared.load_settings().await.map_err(Failure::NotSent)?;
+            let settings = shared.load_settings().await;
+            settings.map_err(|error| match error.kind() {
+                ErrorKind::Unavailable => Failure::NotSent(error),
+                _ => Failure::Refused(error),
+            })?;
         }
         let clients: Vec<_> = self.clients(set).into_iter().collect();
         let connection = shared.connection_to_write(self.until).await?;
@@ -376,7 +380,8 @@ impl<'a> InLine<'a> {
         fenced
     }
 
-    /// A lost commit took place. A standby may not have it yet: a commit after it waits for the standby.
+    /// A lost commit took place. A standby may not have it yet: a commit after it waits for the standby. One that has left no
+    /// row has removed what was over: nobody misses it.
     async fn confirm(
         &mut self,
         set: &mut ChangeSet,

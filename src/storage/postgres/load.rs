@@ -4,6 +4,7 @@ use super::client_rows::{StoredClient, StoredRow};
 use super::connection::{Connection, Param, SqlKey};
 use super::current::RowsByClient;
 use super::failure::Failure;
+use super::keys::check_still;
 use super::reading::read;
 use super::shared::{Shared, lock};
 use super::statements::Statement;
@@ -87,14 +88,24 @@ impl Shared {
         Ok(loaded)
     }
 
-    /// Reads the rows of clients as of the moment that the connection's transaction shows. Rows that this process knows are
-    /// not sent again: those of a version are always the same, but for the times in them.
+    /// Reads the rows of clients as of the moment that the connection's transaction shows.
     pub(super) async fn fetch_as_of(
         &self,
         connection: &Connection,
         clients: &[ClientKey],
     ) -> Result<LoadedClients, Failure> {
         let known = self.known(clients);
+        self.fetch_unless_known(connection, clients, &known).await
+    }
+
+    /// Reads the rows of clients. Rows that this process knows are
+    /// not sent again: those of a version are always the same, but for the times in them.
+    async fn fetch_unless_known(
+        &self,
+        connection: &Connection,
+        clients: &[ClientKey],
+        known: &RowsByClient,
+    ) -> Result<LoadedClients, Failure> {
         let version_of = |client| {
             let rows: Option<&Arc<StoredClient>> = known.get(client);
             rows.and_then(|rows| rows.version()).map(u64::cast_signed)
@@ -111,7 +122,17 @@ impl Shared {
                 connection.run(Statement::LoadMany, &params).await?
             }
         };
-        Ok(self.take_in(clients, &known, &rows)?)
+        let loaded = self.take_in(clients, known, &rows)?;
+        let mut loaded_rows = loaded.iter().map(|(_, rows)| rows);
+        if self.heard.epoch() != self.settings.load().version
+            && loaded_rows.any(|rows| rows.as_ref().map_or(true, |rows| rows.is_damaged))
+        {
+            // It may be no damage: another process may have begun to encrypt the store with keys that this one lacks.
+            let rows = connection.run(Statement::Settings, &[]).await?;
+            let row = rows.first().ok_or_else(lost_meta)?;
+            check_still(&self.rules.cipher, column(row, 3)?)?;
+        }
+        Ok(loaded)
     }
 
     /// Reads the rows of clients, if others still have their versions.
@@ -139,14 +160,13 @@ impl Shared {
         }
     }
 
-    /// The rows of clients that this process knows whole.
+    /// The rows of clients that this process knows.
     fn known(&self, clients: &[ClientKey]) -> RowsByClient {
         let cache = lock(&self.cache);
-        let known = clients.iter().filter_map(|client| {
-            let rows = cache.get(*client).filter(|rows| rows.is_whole())?;
-            Some((*client, rows))
-        });
-        known.collect()
+        let known = clients.iter();
+        known
+            .filter_map(|client| Some((*client, cache.get(*client)?)))
+            .collect()
     }
 
     fn take_in(
@@ -209,6 +229,17 @@ impl Shared {
             &connection,
             clients,
             others
+        ))
+    }
+
+    /// Reads the newest rows of clients as the server has them, also where this process knows them, as often as it takes
+    /// within the deadline.
+    pub(super) async fn load_stored(&self, clients: &[ClientKey]) -> Result<LoadedClients> {
+        let known = RowsByClient::new();
+        read!(self, |connection| self.fetch_unless_known(
+            &connection,
+            clients,
+            &known
         ))
     }
 

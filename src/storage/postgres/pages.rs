@@ -155,7 +155,7 @@ pub(super) async fn check(shared: &Shared, after: ClientKey) -> Result<Option<Ch
     };
     for keys in groups(&clients) {
         // With the large packages.
-        for (client, rows) in shared.load(&keys).await? {
+        for (client, rows) in shared.load_stored(&keys).await? {
             match rows {
                 Ok(rows) => page.check(client, &rows, &name_of, &shared.rules.cipher),
                 Err(error) => page.report(client, None, None, error),

@@ -334,6 +334,7 @@ impl RowEdit {
             true => None,
             false => Some(self.stored(Some(sweep_at), cipher)?),
         };
+        let is_damaged = self.base.is_damaged;
         Ok(ClientWrite {
             base: self.base,
             rows: Arc::new(StoredClient {
@@ -341,6 +342,7 @@ impl RowEdit {
                 sessions: self.sessions,
                 seen: self.seen,
                 end: self.end,
+                is_damaged,
             }),
             spilled: self.spilled,
         })
