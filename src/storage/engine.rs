@@ -377,6 +377,11 @@ pub(crate) trait Storage: Send + Sync {
         let why = "only a store in a file or on a server can be encrypted again";
         Answer::now(Err(Error::new(ErrorKind::Unsupported, why)))
     }
+    /// Lets other keys be used again after rows were met that cannot be encrypted again.
+    #[cfg(feature = "encryption")]
+    fn leave_reseal(&self) -> Answer<'_, Result<()>> {
+        Answer::now(Ok(()))
+    }
     /// Notes that all rows are encrypted with the current key. Returns whether that is so: not while the rows of
     /// unregistered containers are being removed.
     #[cfg(feature = "encryption")]

@@ -56,13 +56,14 @@ impl Store {
     /// them is not met; [`check`](Self::check) finds it.
     ///
     /// On a server, first open the store in all processes with a ring whose current key is the new one. Any other process
-    /// gets [`WrongKey`](ErrorKind::WrongKey) from every transaction once this has begun.
+    /// gets [`WrongKey`](ErrorKind::WrongKey) from every transaction once this has begun, until it has come to the end. There
+    /// is no salvage there: remove the rows of the clients that [`check`](Self::check) names from both tables.
     ///
     /// Blocks the thread until it is done. Costs in proportion to the whole store.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) if the store was opened without keys;
+    /// [`Unsupported`](ErrorKind::Unsupported) if the store was opened without keys, or is in memory;
     /// [`WrongKey`](ErrorKind::WrongKey) if another process encrypts the store with another key; a failure of the storage.
     pub fn reseal(&self, progress: impl FnMut(Reseal) -> ControlFlow<()>) -> Result<Reseal> {
         self.inner.env.process.check()?;
@@ -109,10 +110,12 @@ fn reseal(env: &Env, mut progress: impl FnMut(Reseal) -> ControlFlow<()>) -> Res
         }
         thread::yield_now();
     }
-    if done.unreadable == 0 {
-        // The rows of unregistered containers are not encrypted again, but removed.
-        container::reclaim(env, || ControlFlow::Continue(()))?;
-        done.is_complete = env.storage.finish_reseal().wait()?;
+    if done.unreadable > 0 {
+        env.storage.leave_reseal().wait()?;
+        return Ok(done);
     }
+    // The rows of unregistered containers are not encrypted again, but removed.
+    container::reclaim(env, || ControlFlow::Continue(()))?;
+    done.is_complete = env.storage.finish_reseal().wait()?;
     Ok(done)
 }

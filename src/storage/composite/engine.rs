@@ -231,6 +231,11 @@ impl Storage for Composite {
     }
 
     #[cfg(feature = "encryption")]
+    fn leave_reseal(&self) -> Answer<'_, Result<()>> {
+        self.shared.durable.leave_reseal()
+    }
+
+    #[cfg(feature = "encryption")]
     fn finish_reseal(&self) -> Answer<'_, Result<bool>> {
         self.shared.durable.finish_reseal()
     }

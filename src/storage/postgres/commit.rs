@@ -18,11 +18,14 @@ impl PgCommitter {
         let (mut set, first) = self.wait_for_batch(set, until).await?;
         let (end, lost) = match first {
             FirstTry::Ended(end) => (end, Vec::new()),
-            FirstTry::InLine => InLine::new(self, until, Vec::new()).commit(&mut set).await,
+            // Boxed, so that the tasks of most commits stay small.
+            FirstTry::InLine => {
+                Box::pin(InLine::new(self, until, Vec::new()).commit(&mut set)).await
+            }
             FirstTry::Lost(lost) => {
                 // Looking it up has time of its own.
                 let until = self.shared.deadline();
-                InLine::new(self, until, vec![lost]).commit(&mut set).await
+                Box::pin(InLine::new(self, until, vec![lost]).commit(&mut set)).await
             }
         };
         let counters = &self.shared.counters;

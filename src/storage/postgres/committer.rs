@@ -15,8 +15,11 @@ use crate::storage::{ChangeSet, StaleCommute};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
+
+/// How many commits are looked up at a time whose callers have an answer.
+const LATE_OUTCOMES: usize = 2;
 
 /// How the attempt to commit together with others ended.
 pub(super) enum FirstTry {
@@ -89,6 +92,8 @@ pub(super) struct PgCommitter {
     /// Change sets of one client each.
     pub(super) waiting: Mutex<ClientQueue<WaitingCommit>>,
     pub(super) arrived: Notify,
+    /// Of those whose outcome is asked for later, so many ask at a time: they must not keep others from the connections.
+    pub(super) late_outcomes: Semaphore,
     /// Before the commits behind the locks of rows.
     pub(super) gates: Arc<ClientGates>,
 }
@@ -113,6 +118,7 @@ impl PgCommitter {
             touches,
             waiting: Mutex::default(),
             arrived: Notify::new(),
+            late_outcomes: Semaphore::new(LATE_OUTCOMES),
             gates: Arc::default(),
         }
     }

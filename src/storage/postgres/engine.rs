@@ -56,9 +56,10 @@ impl PostgresEngine {
             let Ok(held) = held.clone().try_read_owned() else {
                 return (commit.done)(Outcome::Failed(closed(), None));
             };
-            let committer = committing.clone();
+            let QueuedCommit { set, done, permit } = commit;
+            let (committer, answer) = (committing.clone(), CommitAnswer(Some(done)));
             here.run(async move {
-                send(committer, commit).await;
+                send(committer, set, (answer, permit)).await;
                 drop(held);
             });
         };
@@ -74,26 +75,49 @@ impl PostgresEngine {
     }
 }
 
-/// Commits a change set, and calls back.
-async fn send(committer: Arc<PgCommitter>, commit: QueuedCommit) {
-    let QueuedCommit { set, done, permit } = commit;
+/// Answers a commit. If it is dropped before, as the engine's thread ends, nobody knows what became of the commit.
+struct CommitAnswer(Option<CommitCallback>);
+
+impl CommitAnswer {
+    fn send(mut self, outcome: Outcome) {
+        if let Some(done) = self.0.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for CommitAnswer {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Outcome::Failed(unknown(), None));
+        }
+    }
+}
+
+/// Commits a change set, and answers.
+async fn send(
+    committer: Arc<PgCommitter>,
+    set: Box<ChangeSet>,
+    (answer, permit): (CommitAnswer, Option<AdmissionPermit>),
+) {
     let outcome = match committer.commit(set).await {
         Some((set, CommitEnd::Committed, _)) => Outcome::Committed(set),
         Some((set, CommitEnd::Stale(commutes), _)) => {
             let permit = permit.map(|permit| Box::new(PgPlace(permit)) as Box<dyn Resubmit>);
-            return done(Outcome::Stale(set, commutes, permit));
+            return answer.send(Outcome::Stale(set, commutes, permit));
         }
         Some((set, CommitEnd::Failed(error, client), lost)) => {
             // Before the answer: from then on, others may look.
-            if set.foreign.is_some() && !lost.is_empty() {
-                committer.find_out(set, lost);
+            match set.foreign.is_some() && !lost.is_empty() {
+                true => committer.find_out(set, (lost, permit)),
+                false => drop(permit),
             }
-            Outcome::Failed(error, client)
+            return answer.send(Outcome::Failed(error, client));
         }
         None => Outcome::Failed(unknown(), None),
     };
     drop(permit);
-    done(outcome);
+    answer.send(outcome);
 }
 
 /// The place of a commit that is computed again.
@@ -213,6 +237,13 @@ impl Storage for PostgresEngine {
     fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>> {
         let committer = self.committer.clone();
         let asked = async move { committer.reseal(after).await };
+        Answer::later(self.runtime.ask(asked))
+    }
+
+    #[cfg(feature = "encryption")]
+    fn leave_reseal(&self) -> Answer<'_, Result<()>> {
+        let committer = self.committer.clone();
+        let asked = async move { committer.leave_reseal().await };
         Answer::later(self.runtime.ask(asked))
     }
 
@@ -358,5 +389,32 @@ fn times<'a>(
 impl Drop for PostgresEngine {
     fn drop(&mut self) {
         let _ = self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    // C10.2: the engine's thread may end while the server has not answered.
+    #[test]
+    fn a_commit_that_is_dropped_on_its_way_has_no_known_outcome() {
+        let (told, outcomes) = channel();
+        let answer = || {
+            let told = told.clone();
+            CommitAnswer(Some(Box::new(move |outcome| told.send(outcome).unwrap())))
+        };
+        drop(answer());
+        let outcome = outcomes.try_recv().unwrap();
+        assert!(
+            matches!(outcome, Outcome::Failed(error, None) if error.kind() == ErrorKind::OutcomeUnknown)
+        );
+        answer().send(Outcome::Failed(closed(), None));
+        let outcome = outcomes.try_recv().unwrap();
+        assert!(
+            matches!(outcome, Outcome::Failed(error, None) if error.kind() == ErrorKind::Closed)
+        );
+        assert!(outcomes.try_recv().is_err(), "once each");
     }
 }

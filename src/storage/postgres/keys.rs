@@ -175,6 +175,21 @@ pub(super) fn finished(cipher: &RecordCipher, fence: &[u8]) -> Result<Vec<u8>> {
     done.encode()
 }
 
+/// The record of the keys after rows were met that cannot be encrypted again: all keys are needed on, and any may be the
+/// current one.
+#[cfg(feature = "encryption")]
+pub(super) fn unfenced(fence: &[u8]) -> Result<Vec<u8>> {
+    let stored = StoredKeys::decode(fence)?;
+    let only = None;
+    StoredKeys { only, ..stored }.encode()
+}
+
+/// Whether any key may be the current one.
+#[cfg(feature = "encryption")]
+pub(super) fn is_open(stored: &[u8]) -> Result<bool> {
+    Ok(StoredKeys::decode(stored)?.only.is_none())
+}
+
 /// Whether the store needs the current key alone.
 #[cfg(feature = "encryption")]
 pub(super) fn is_finished(cipher: &RecordCipher, stored: &[u8]) -> Result<bool> {

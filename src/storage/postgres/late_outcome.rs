@@ -4,6 +4,7 @@
 use super::committer::{CommitEnd, LostCommit, PgCommitter, clients_of};
 use super::in_line::InLine;
 use super::memory_parts::PartHold;
+use crate::storage::admission_line::AdmissionPermit;
 use crate::storage::{ChangeSet, ForeignCommit};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +17,24 @@ struct LateOutcome {
     set: Box<ChangeSet>,
     /// The attempts of which the outcome is not known.
     lost: Vec<LostCommit>,
+    /// It counts among the commits that wait.
+    _permit: Option<AdmissionPermit>,
     /// The last field: it is dropped when nothing of the set can show any more.
     _hold: PartHold,
 }
 
 impl PgCommitter {
     /// Finds out later what became of a commit. Nobody reads its clients from now on until it is known.
-    pub(super) fn find_out(self: Arc<Self>, set: Box<ChangeSet>, lost: Vec<LostCommit>) {
+    pub(super) fn find_out(
+        self: Arc<Self>,
+        set: Box<ChangeSet>,
+        (lost, permit): (Vec<LostCommit>, Option<AdmissionPermit>),
+    ) {
         let hold = self.shared.memory_parts.hold(clients_of(&set));
         let late = LateOutcome {
             set,
             lost,
+            _permit: permit,
             _hold: hold,
         };
         tokio::spawn(late.resolve(self));
@@ -39,8 +47,11 @@ impl LateOutcome {
         let shared = &committer.shared;
         while !self.lost.is_empty() && shared.check_open().is_ok() {
             let lost = std::mem::take(&mut self.lost);
-            let looking = InLine::looking_up(&committer, shared.deadline(), lost);
-            let (end, lost) = looking.commit(&mut self.set).await;
+            let (end, lost) = {
+                let _turn = committer.late_outcomes.acquire().await;
+                let looking = InLine::looking_up(&committer, shared.deadline(), lost);
+                looking.commit(&mut self.set).await
+            };
             if let CommitEnd::Committed = end {
                 if let Some(rows) = self.set.foreign.take() {
                     ForeignCommit::show_all(vec![rows.commit], || ());

@@ -5,7 +5,7 @@ use super::client_rows::StoredClient;
 use super::committer::PgCommitter;
 use super::connection::{Connection, Param, SqlKey};
 use super::failure::{Failure, sent, unavailable};
-use super::keys::{fence, finished, is_finished};
+use super::keys::{fence, finished, is_finished, is_open, unfenced};
 use super::load::{column, lost_meta};
 use super::pages::all_clients;
 use super::pipeline::{Request, all};
@@ -187,12 +187,28 @@ impl PgCommitter {
 
     /// Notes that the store needs the current key alone, unless another process has changed the keys meanwhile.
     pub(super) async fn finish_reseal(&self) -> Result<bool> {
+        let cipher = &self.shared.rules.cipher;
+        let is_done = |stored: &[u8]| is_finished(cipher, stored);
+        self.end_fence(|fence| finished(cipher, fence), is_done)
+            .await
+    }
+
+    /// Lets other keys be used again: rows were met that cannot be encrypted again.
+    pub(super) async fn leave_reseal(&self) -> Result<()> {
+        self.end_fence(unfenced, is_open).await.map(drop)
+    }
+
+    /// Replaces what the store's own row says of the keys. False if another process has changed it meanwhile.
+    async fn end_fence(
+        &self,
+        after: impl Fn(&[u8]) -> Result<Vec<u8>>,
+        is_done: impl Fn(&[u8]) -> Result<bool>,
+    ) -> Result<bool> {
         let shared = &self.shared;
-        let cipher = &shared.rules.cipher;
         let Some(fence) = lock(&shared.reseal_fence).clone() else {
             return Ok(false);
         };
-        let done = finished(cipher, &fence)?;
+        let done = after(&fence)?;
         let until = shared.deadline();
         loop {
             let rows = read_until!(shared, until, |connection| connection
@@ -203,7 +219,7 @@ impl PgCommitter {
             let Some(stored) = stored else {
                 return Ok(false);
             };
-            let record = match is_finished(cipher, stored)? {
+            let record = match is_done(stored)? {
                 // The answer to an attempt was lost, or another process came first.
                 true => stored,
                 false if stored == fence => &done,

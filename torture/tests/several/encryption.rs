@@ -142,6 +142,41 @@ fn a_store_is_encrypted_again_while_it_is_used() {
     assert_eq!(new.end_all_of(SECRETS[2]).unwrap(), 3);
 }
 
+// A damaged record can be encrypted again by nobody. It must not bind the store to one key for ever.
+#[test]
+fn after_damage_was_met_another_key_may_come() {
+    let Some(database) = database() else {
+        return;
+    };
+    let old = connect(builder(ring(1)), &database.url());
+    let [damaged, whole] = [(); 2].map(|()| fill(&old));
+    old.close().unwrap();
+    let is_damaged = format!("replace(client::text, '-', '') = '{}'", damaged.key());
+    database.sql(&format!(
+        "UPDATE cloakroom_client SET body = set_byte(body, length(body) - 1, get_byte(body, length(body) - 1) # 1) \
+         WHERE {is_damaged}"
+    ));
+    let second = KeyRing::new(2, key(2)).with_older(1, key(1));
+    let store = connect(builder(Some(second)), &database.url());
+    let met = store.reseal(|_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((met.unreadable, met.is_complete), (1, false));
+    store.close().unwrap();
+
+    let third = KeyRing::new(3, key(3))
+        .with_older(2, key(2))
+        .with_older(1, key(1));
+    let store = connect(builder(Some(third)), &database.url());
+    assert_eq!(taste(&store, &whole).as_deref(), Some(SECRETS[0]));
+    database.sql(&format!(
+        "DELETE FROM cloakroom_client WHERE {is_damaged}; DELETE FROM cloakroom_package WHERE {is_damaged}"
+    ));
+    let done = store.reseal(|_| ControlFlow::Continue(())).unwrap();
+    assert!(done.is_complete);
+    store.close().unwrap();
+    let store = connect(builder(ring(3)), &database.url());
+    assert_eq!(taste(&store, &whole).as_deref(), Some(SECRETS[0]));
+}
+
 #[test]
 fn a_store_that_was_plain_is_encrypted_as_a_whole() {
     let Some(database) = database() else {

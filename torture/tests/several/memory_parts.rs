@@ -211,8 +211,7 @@ fn a_transaction_that_looked_before_sees_both_parts_or_none() {
         });
         assert_eq!(eventually(|| both.read()), [Some(1); 2]);
         let txn = looked.take().unwrap();
-        if let Ok([on_server, in_memory]) = read(&txn, &both.id) {
-            assert_eq!(on_server, in_memory);
-        }
+        let [on_server, in_memory] = read(&txn, &both.id).unwrap();
+        assert_eq!(on_server, in_memory);
     }
 }
