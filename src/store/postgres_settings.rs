@@ -66,8 +66,8 @@ impl PostgresSettings {
         self
     }
 
-    /// About how much memory keeps the sessions that this process read or wrote last, in bytes. The server is asked for the
-    /// version of a session each time, but sends one only if it is not kept. Default: 32 MiB; at least 1 MiB.
+    /// About how much memory keeps the sessions that this process read or wrote last, in bytes. The server is asked for
+    /// each session each time, and sends it only if this process does not keep its newest version. Default: 32 MiB; at least 1 MiB.
     #[must_use]
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.0.cache_bytes = bytes.max(SMALLEST_CACHE);
