@@ -62,6 +62,20 @@ pub(crate) struct TouchAt {
 }
 
 impl TouchAt {
+    /// This access by the clock as it is. Times of it that lie too far ahead count as now (C3.5).
+    pub(crate) fn by(self, now: Timestamp) -> Self {
+        let lowered = |time| match time > now + self.slack {
+            true => now,
+            false => time,
+        };
+        let founded = self.founded.map(|(wrong, right)| (wrong, lowered(right)));
+        Self {
+            time: lowered(self.time),
+            founded,
+            ..self
+        }
+    }
+
     /// The recorded time after this access; `now` is by the clock as it is.
     pub(crate) fn merged_with(self, recorded: Timestamp, now: Timestamp) -> Timestamp {
         if recorded > now + self.slack {
@@ -91,5 +105,33 @@ impl TouchAt {
     pub(crate) fn put_on(self, part: &mut AccessPart, now: Timestamp) {
         self.correct(part, now);
         part.is_id_confirmed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C3.5
+    #[test]
+    fn an_access_that_lies_ahead_counts_as_now() {
+        let now = Timestamp(1000);
+        let by = |time, founded: Option<i64>| {
+            let at = TouchAt {
+                time: Timestamp(time),
+                slack: Duration::from_millis(10),
+                founded: founded.map(|right| (Timestamp(9000), Timestamp(right))),
+            };
+            let at = at.by(now);
+            (
+                at.time.0,
+                at.founded.map(|(wrong, right)| [wrong.0, right.0]),
+            )
+        };
+        assert_eq!(by(900, None), (900, None));
+        assert_eq!(by(1010, None), (1010, None), "within the slack");
+        assert_eq!(by(1011, None), (1000, None));
+        assert_eq!(by(5000, Some(5000)), (1000, Some([9000, 1000])));
+        assert_eq!(by(900, Some(900)), (900, Some([9000, 900])));
     }
 }

@@ -132,7 +132,9 @@ impl PgCommitter {
             sweeps: shared.sweep_times.load_full(),
         };
         let version = terms.version;
-        let under_way = self.touches.under_way(rows.keys().copied());
+        let under_way = self
+            .touches
+            .under_way(rows.keys().copied(), self.shared.now());
         shared.with_loaded(rows, &under_way, set.refusals, |rows| Planned {
             version,
             plan: plan(set, rows, terms, &shared.rules.cipher),

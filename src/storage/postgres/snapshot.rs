@@ -408,7 +408,10 @@ impl Snapshot for PgSnapshot {
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
         let rows = self.rows(client)?;
-        let touches = self.state.touches.under_way([client]);
+        let touches = self
+            .state
+            .touches
+            .under_way([client], self.state.shared.now());
         if touches.is_empty() {
             return rows.session(container);
         }

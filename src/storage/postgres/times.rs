@@ -39,7 +39,7 @@ impl Shared {
         touches: &PendingTouches,
     ) -> NewestTimes {
         let clients = clients_of(sessions);
-        let under_way = touches.under_way(clients.iter().copied());
+        let under_way = touches.under_way(clients.iter().copied(), self.now());
         match self.load(&clients).await {
             Ok(loaded) => self.times(sessions, loaded, &under_way),
             Err(error) => vec![Err(error); sessions.len()],
@@ -54,7 +54,7 @@ impl Shared {
     ) -> NewestTimes {
         let clients = clients_of(sessions);
         // An access that came before may keep a session alive.
-        let under_way = touches.under_way(clients.iter().copied());
+        let under_way = touches.under_way(clients.iter().copied(), self.now());
         let asked = (sessions, &*clients);
         let noted = read!(self, |connection| {
             self.note_expired(&connection, asked, &under_way)

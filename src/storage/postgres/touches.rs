@@ -10,6 +10,7 @@ use super::seen::encode_seen;
 use super::shared::{Shared, lock};
 use super::statements::Statement;
 use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
 use crate::contain::contain_future;
 use crate::error::Result;
 use crate::storage::{Touch, TouchOutcome};
@@ -45,8 +46,8 @@ struct TouchQueue {
     order: VecDeque<ClientKey>,
     /// How many accesses there are in `next`.
     count: usize,
-    /// The batch that is being written.
-    claimed: HashMap<ClientKey, Vec<Touch>>,
+    /// Those of the batch that is being written.
+    claimed: BTreeMap<ClientKey, Vec<WaitingTouch>>,
     is_closed: bool,
 }
 
@@ -55,12 +56,8 @@ struct WaitingTouch {
     reply: Option<oneshot::Sender<TouchOutcome>>,
 }
 
-/// A client of a batch.
-struct TouchedClient {
-    touches: Vec<WaitingTouch>,
-    /// Known rows that may be old.
-    known: Option<Arc<StoredClient>>,
-}
+/// The clients of a batch, and their known rows, which may be old.
+type TouchedClients = BTreeMap<ClientKey, Option<Arc<StoredClient>>>;
 
 impl WaitingTouch {
     /// Answers whoever waits that nothing is known yet.
@@ -87,6 +84,17 @@ impl TouchQueue {
         });
         touches.push(waiting);
     }
+
+    /// The accesses of a client, the earlier ones first. A time that lies too far ahead by the clock as it is counts as now
+    /// from here on, so that it does not come back once a commit has met it (C3.5).
+    fn of(&mut self, client: ClientKey, now: Timestamp) -> impl Iterator<Item = Touch> {
+        let claimed = self.claimed.get_mut(&client).into_iter().flatten();
+        let next = self.next.get_mut(&client).into_iter().flatten();
+        claimed.chain(next).map(move |it| {
+            it.touch.at = it.touch.at.by(now);
+            it.touch
+        })
+    }
 }
 
 impl PendingTouches {
@@ -103,42 +111,45 @@ impl PendingTouches {
     }
 
     /// The accesses of these clients that the server may not have yet.
-    pub(super) fn under_way(&self, clients: impl IntoIterator<Item = ClientKey>) -> Vec<Touch> {
-        let waiting = lock(&self.waiting);
+    pub(super) fn under_way(
+        &self,
+        clients: impl IntoIterator<Item = ClientKey>,
+        now: Timestamp,
+    ) -> Vec<Touch> {
+        let mut waiting = lock(&self.waiting);
         let mut found = Vec::new();
         for client in clients {
-            found.extend(waiting.claimed.get(&client).into_iter().flatten());
-            let next = waiting.next.get(&client).into_iter().flatten();
-            found.extend(next.map(|it| it.touch));
+            found.extend(waiting.of(client, now));
         }
         crate::steps::count(found.len());
         found
     }
 
-    fn claim(&self) -> BTreeMap<ClientKey, TouchedClient> {
+    fn claim(&self) -> Vec<ClientKey> {
         let mut waiting = lock(&self.waiting);
-        let mut batch = BTreeMap::new();
-        while batch.len() < BATCH {
+        while waiting.claimed.len() < BATCH {
             let Some(client) = waiting.order.pop_front() else {
                 break;
             };
             let touches = waiting.next.remove(&client).unwrap_or_default();
             waiting.count -= touches.len();
-            let claimed = touches.iter().map(|it| it.touch).collect();
-            waiting.claimed.insert(client, claimed);
-            let known = None;
-            batch.insert(client, TouchedClient { touches, known });
+            waiting.claimed.insert(client, touches);
         }
-        batch
+        waiting.claimed.keys().copied().collect()
+    }
+
+    /// The accesses of a client of the batch.
+    fn claimed(&self, client: ClientKey, now: Timestamp) -> Vec<Touch> {
+        let mut waiting = lock(&self.waiting);
+        let count = waiting.claimed.get(&client).map_or(0, Vec::len);
+        waiting.of(client, now).take(count).collect()
     }
 
     /// Puts accesses back that are not written yet. Nobody waits for them any longer: a request must not wait for as long as
     /// the server is away, or as another transaction locks the row.
-    fn put_back(&self, batch: BTreeMap<ClientKey, TouchedClient>) {
+    fn put_back(&self) {
         let mut waiting = lock(&self.waiting);
-        waiting.claimed.clear();
-        for (client, it) in batch.into_iter().rev() {
-            let mut touches = it.touches;
+        for (client, mut touches) in std::mem::take(&mut waiting.claimed).into_iter().rev() {
             touches.iter_mut().for_each(WaitingTouch::leave);
             waiting.count += touches.len();
             match waiting.next.get_mut(&client) {
@@ -189,27 +200,25 @@ impl PendingTouches {
             if lock(&self.waiting).next.is_empty() {
                 self.arrived.notified().await;
             }
-            let mut batch = self.claim();
-            for (client, it) in &mut batch {
-                it.known = lock(&shared.cache).get(*client);
-            }
-            match contain_future(write(&shared, &mut batch)).await {
-                Some(Ok(())) if batch.is_empty() => lock(&self.waiting).claimed.clear(),
+            let known = |client| (client, lock(&shared.cache).get(client));
+            let batch = self.claim().into_iter().map(known).collect();
+            match contain_future(self.write(&shared, batch)).await {
+                Some(Ok(true)) => {}
                 // A panic: to try again would lead to the next one.
                 None => {
-                    let lost = batch.values().map(|it| it.touches.len() as u64).sum();
+                    let lost = std::mem::take(&mut lock(&self.waiting).claimed);
+                    let lost = lost.values().map(|it| it.len() as u64).sum();
                     let counter = &shared.counters.lost_touches;
                     counter.fetch_add(lost, Ordering::Relaxed);
-                    lock(&self.waiting).claimed.clear();
                 }
                 // Others lock their rows.
-                Some(Ok(())) => {
-                    self.put_back(batch);
+                Some(Ok(false)) => {
+                    self.put_back();
                     tokio::time::sleep(PAUSE).await;
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "accesses are not recorded yet");
-                    self.put_back(batch);
+                    self.put_back();
                     self.leave_all();
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -217,53 +226,106 @@ impl PendingTouches {
             self.written.notify_waiters();
         }
     }
-}
 
-/// Writes the accesses of clients. Those that are written leave the batch. The others have changed all the time, or are locked.
-async fn write(shared: &Shared, batch: &mut BTreeMap<ClientKey, TouchedClient>) -> Result<()> {
-    for round in 0..ROUNDS {
-        // The first round starts from known rows, the second from the newest ones.
-        tokio::time::sleep(BETWEEN_ROUNDS * round.saturating_sub(1)).await;
-        let unknown = batch.iter().filter(|(_, it)| it.known.is_none());
-        let unknown: Vec<_> = unknown.map(|(client, _)| *client).collect();
-        let mut newest = BTreeSet::new();
-        if !unknown.is_empty() {
-            for (client, rows) in shared.load(&unknown).await? {
-                newest.insert(client);
-                match (rows, batch.get_mut(&client)) {
-                    (Ok(rows), Some(it)) => it.known = Some(rows),
-                    // What is damaged records nothing.
-                    (Err(_), _) => answer(shared, batch.remove(&client), None),
-                    (Ok(_), None) => {}
-                }
-            }
-        }
-        let changes = changes(shared, batch, &newest);
-        if batch.is_empty() {
-            return Ok(());
-        }
-        if changes.is_empty() {
-            continue;
-        }
-        let written = send(shared, &changes).await?;
-        for (client, change) in changes {
-            match written.contains(&client) {
-                true => {
-                    lock(&shared.cache).put(client, change.after.clone());
-                    answer(shared, batch.remove(&client), Some(&change));
-                }
-                false => {
-                    if let Some(it) = batch.get_mut(&client) {
-                        it.known = None;
+    /// Writes the accesses of clients, and answers those who wait for them. Returns whether all are written: the other rows
+    /// have changed all the time, or are locked.
+    async fn write(&self, shared: &Shared, mut batch: TouchedClients) -> Result<bool> {
+        for round in 0..ROUNDS {
+            // The first round starts from known rows, the second from the newest ones.
+            tokio::time::sleep(BETWEEN_ROUNDS * round.saturating_sub(1)).await;
+            let unknown = batch.iter().filter(|(_, known)| known.is_none());
+            let unknown: Vec<_> = unknown.map(|(client, _)| *client).collect();
+            let newest = self.load(shared, &mut batch, &unknown).await?;
+            let changes = self.changes(shared, &mut batch, &newest);
+            if !changes.is_empty() {
+                let written = send(shared, &changes).await?;
+                for (client, change) in changes {
+                    if !written.contains(&client) {
+                        batch.insert(client, None);
+                        continue;
                     }
+                    batch.remove(&client);
+                    lock(&shared.cache).put(client, change.after.clone());
+                    self.answer(shared, client, Some(&change));
+                }
+            }
+            if batch.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Loads the newest rows of clients of a batch. Returns whose it has loaded.
+    async fn load(
+        &self,
+        shared: &Shared,
+        batch: &mut TouchedClients,
+        unknown: &[ClientKey],
+    ) -> Result<BTreeSet<ClientKey>> {
+        let mut newest = BTreeSet::new();
+        if unknown.is_empty() {
+            return Ok(newest);
+        }
+        for (client, rows) in shared.load(unknown).await? {
+            newest.insert(client);
+            match rows {
+                Ok(rows) => drop(batch.insert(client, Some(rows))),
+                // What is damaged records nothing.
+                Err(_) => {
+                    batch.remove(&client);
+                    self.answer(shared, client, None);
                 }
             }
         }
-        if batch.is_empty() {
-            return Ok(());
-        }
+        Ok(newest)
     }
-    Ok(())
+
+    /// What the accesses change, where the known rows show it. Answers those that change nothing, if the rows are the newest.
+    fn changes(
+        &self,
+        shared: &Shared,
+        batch: &mut TouchedClients,
+        newest: &BTreeSet<ClientKey>,
+    ) -> BTreeMap<ClientKey, SeenChange> {
+        let mut found = BTreeMap::new();
+        batch.retain(|&client, known| {
+            let Some(rows) = known else { return true };
+            let touches = self.claimed(client, shared.now());
+            let change = change(shared, client, rows, &touches);
+            let all_alive = change.as_ref().is_some_and(|change| {
+                change.recorded > 0 && change.outcomes.iter().all(|it| *it == TouchOutcome::Alive)
+            });
+            match change {
+                Some(change) if all_alive || (change.recorded > 0 && newest.contains(&client)) => {
+                    found.insert(client, change);
+                }
+                change if newest.contains(&client) => {
+                    self.answer(shared, client, change.as_ref());
+                    return false;
+                }
+                // The known rows may be old.
+                _ => *known = None,
+            }
+            true
+        });
+        found
+    }
+
+    /// Answers those who wait for the accesses of a client. These are no longer under way.
+    fn answer(&self, shared: &Shared, client: ClientKey, change: Option<&SeenChange>) {
+        let touches = lock(&self.waiting).claimed.remove(&client);
+        let outcomes = change.map(|change| change.outcomes.as_slice());
+        let mut outcomes = outcomes.unwrap_or_default().iter();
+        for touch in touches.into_iter().flatten() {
+            touch.reply(*outcomes.next().unwrap_or(&TouchOutcome::Ended));
+        }
+        let recorded = change.map_or(0, |change| change.recorded);
+        shared
+            .counters
+            .touches
+            .fetch_add(recorded, Ordering::Relaxed);
+    }
 }
 
 /// The new access times of a client.
@@ -274,51 +336,19 @@ struct SeenChange {
     recorded: u64,
 }
 
-/// What the accesses change, where the known rows show it. Answers those that change nothing, if the rows are the newest.
-fn changes(
-    shared: &Shared,
-    batch: &mut BTreeMap<ClientKey, TouchedClient>,
-    newest: &BTreeSet<ClientKey>,
-) -> BTreeMap<ClientKey, SeenChange> {
-    let mut found = BTreeMap::new();
-    let clients: Vec<_> = batch.keys().copied().collect();
-    for client in clients {
-        let Some(it) = batch.get_mut(&client) else {
-            continue;
-        };
-        let Some(known) = &it.known else { continue };
-        let change = change(shared, client, known, &it.touches);
-        let all_alive = change.as_ref().is_some_and(|change| {
-            change.recorded > 0 && change.outcomes.iter().all(|it| *it == TouchOutcome::Alive)
-        });
-        match change {
-            Some(change) if all_alive || (change.recorded > 0 && newest.contains(&client)) => {
-                found.insert(client, change);
-            }
-            Some(change) if newest.contains(&client) => {
-                answer(shared, batch.remove(&client), Some(&change));
-            }
-            None if newest.contains(&client) => answer(shared, batch.remove(&client), None),
-            // The known rows may be old.
-            _ => it.known = None,
-        }
-    }
-    found
-}
-
 /// What accesses change in the rows of their client. `None`: there is no row.
 fn change(
     shared: &Shared,
     client: ClientKey,
     rows: &StoredClient,
-    touches: &[WaitingTouch],
+    touches: &[Touch],
 ) -> Option<SeenChange> {
     let stored = rows.stored.as_ref()?;
     let mut after = rows.clone();
     let (mut outcomes, mut recorded) = (Vec::with_capacity(touches.len()), 0);
     let events = lock(&shared.events);
     let now = shared.now();
-    for WaitingTouch { touch, .. } in touches {
+    for touch in touches {
         let of = touch.session;
         let mut seen = after.seen.iter_mut();
         let seen = seen.find(|it| (it.container, it.incarnation) == (of.container, of.incarnation));
@@ -353,20 +383,6 @@ fn change(
         outcomes,
         recorded,
     })
-}
-
-fn answer(shared: &Shared, client: Option<TouchedClient>, change: Option<&SeenChange>) {
-    let touches = client.map(|it| it.touches).unwrap_or_default();
-    let outcomes = change.map(|change| change.outcomes.as_slice());
-    let mut outcomes = outcomes.unwrap_or_default().iter();
-    for touch in touches {
-        touch.reply(*outcomes.next().unwrap_or(&TouchOutcome::Ended));
-    }
-    let recorded = change.map_or(0, |change| change.recorded);
-    shared
-        .counters
-        .touches
-        .fetch_add(recorded, Ordering::Relaxed);
 }
 
 /// Writes the new times. Returns the clients whose times were those that were known.
@@ -422,8 +438,9 @@ async fn send_on(
 mod tests {
     use super::*;
     use crate::block_on::block_on;
-    use crate::clock::Timestamp;
     use crate::storage::{ContainerId, SessionRef, TouchAt, Version};
+
+    const NOW: Timestamp = Timestamp(100);
 
     fn client(n: u8) -> ClientKey {
         ClientKey::from_bytes([n; 16])
@@ -446,7 +463,7 @@ mod tests {
     }
 
     fn times(touches: &PendingTouches, clients: &[ClientKey]) -> Vec<i64> {
-        let found = touches.under_way(clients.iter().copied());
+        let found = touches.under_way(clients.iter().copied(), NOW);
         found.iter().map(|it| it.at.time.0).collect()
     }
 
@@ -459,14 +476,13 @@ mod tests {
             assert!(touches.add(touch(client(n), time), None));
         }
         assert_eq!(times(&touches, &[client(1)]), [10, 11]);
-        let mut batch = touches.claim();
-        assert_eq!(batch.len(), 3);
+        assert_eq!(touches.claim(), [1, 2, 3].map(client));
         touches.add(touch(client(1), 12), None);
         touches.add(touch(client(4), 40), None);
         assert_eq!(times(&touches, &[client(1), client(4)]), [10, 11, 12, 40]);
         // The second is written.
-        batch.remove(&client(2));
-        touches.put_back(batch);
+        lock(&touches.waiting).claimed.remove(&client(2));
+        touches.put_back();
         assert_eq!(times(&touches, &[client(2)]), Vec::<i64>::new());
         assert_eq!(times(&touches, &[client(1)]), [10, 11, 12]);
         let order: Vec<_> = lock(&touches.waiting).order.iter().copied().collect();
@@ -477,13 +493,37 @@ mod tests {
         );
     }
 
+    // C3.5
+    #[test]
+    fn a_time_that_lies_ahead_when_it_is_met_counts_as_now_from_then_on() {
+        let touches = PendingTouches::default();
+        touches.add(touch(client(1), 200), None);
+        touches.claim();
+        touches.add(touch(client(1), 300), None);
+        touches.add(touch(client(2), 300), None);
+        assert_eq!(times(&touches, &[client(1)]), [100, 100]);
+        let later = Timestamp(250);
+        let found = |n| touches.under_way([client(n)], later);
+        assert!(found(1).iter().all(|it| it.at.time == NOW));
+        let claimed = touches.claimed(client(1), later);
+        assert_eq!(claimed.len(), 1, "the other waits for the next batch");
+        assert!(claimed.iter().all(|it| it.at.time == NOW));
+        touches.put_back();
+        assert_eq!(times(&touches, &[client(1)]), [100, 100]);
+        assert!(
+            found(2).iter().all(|it| it.at.time == later),
+            "nobody had met it"
+        );
+    }
+
     // C10.2: nobody waits for as long as the server is away.
     #[test]
     fn accesses_that_are_put_back_keep_nobody_waiting() {
         let touches = PendingTouches::default();
         let (reply, answer) = oneshot::channel();
         assert!(touches.add(touch(client(1), 0), Some(reply)));
-        touches.put_back(touches.claim());
+        touches.claim();
+        touches.put_back();
         assert_eq!(block_on(answer), Ok(TouchOutcome::Unknown));
         assert_eq!(times(&touches, &[client(1)]).len(), 1, "it is not lost");
     }
