@@ -1,10 +1,10 @@
 //! Measures the sessions of a container: how many, how old and how large.
 
-use super::sweep::{SCANNED, SweepVerdict, VisitedSession, in_pages, judge};
+use super::sweep::{SCANNED, SweepVerdict, VisitedPage, VisitedSession, in_pages, judge};
 use crate::clock::Timestamp;
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ContainerId, Snapshot};
+use crate::storage::{ContainerId, ShownTimes, Snapshot};
 use crate::transaction::{ContainerEntry, Env};
 use std::ops::ControlFlow;
 
@@ -164,7 +164,11 @@ fn measure(
         let rows = snapshot.sessions(container.id(), after, SCANNED).wait()?;
         let clients: Vec<_> = rows.iter().map(|(client, _)| *client).collect();
         snapshot.load(&clients).wait()?;
-        Ok((rows, snapshot))
+        Ok(VisitedPage {
+            rows,
+            times: ShownTimes::Recorded,
+            with: snapshot,
+        })
     };
     let scanned = in_pages(env, container, now, page, |snapshot, session| {
         examined += 1;

@@ -8,8 +8,8 @@ use crate::events::{EndReason, EndedEvent};
 use crate::expiry::Times;
 use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeSet, ClientChange, Mark, Outcome, Seen, SeenState, SessionEnd, SessionPage, Submission,
-    TouchAt, WaiterKind, broken_off,
+    ChangeSet, ClientChange, Mark, Outcome, Seen, SeenState, SessionEnd, SessionPage, ShownTimes,
+    Submission, TouchAt, WaiterKind, broken_off,
 };
 use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, Env, SessionEvent, ShownSession};
@@ -21,8 +21,6 @@ use tracing::field::Empty;
 
 /// How many rows one step of a sweep or a count reads. Another commit on the same core waits at most for one step.
 pub(super) const SCANNED: usize = 256;
-/// How many sessions one commit removes.
-const REMOVED: usize = 32;
 /// How long a sweep waits before it checks again whether the storage accepts more.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How many times at most the storage is asked to reclaim rows, a bounded number each.
@@ -78,6 +76,13 @@ pub(super) struct VisitedSession<'a> {
     pub(super) times: Times,
 }
 
+/// Sessions that are visited one after the other, each with the same.
+pub(super) struct VisitedPage<T> {
+    pub(super) rows: SessionPage,
+    pub(super) times: ShownTimes,
+    pub(super) with: T,
+}
+
 /// A visited session, or the damage in its place.
 type SessionVisit<'a> = Result<VisitedSession<'a>, &'a Error>;
 
@@ -90,7 +95,13 @@ pub(super) fn scan(
 ) -> Result<()> {
     let id = container.id();
     // A snapshot is let go before its sessions are visited, which may take a while.
-    let page = |after| Ok((env.snapshot()?.sessions(id, after, SCANNED).wait()?, ()));
+    let page = |after| {
+        Ok(VisitedPage {
+            rows: env.snapshot()?.sessions(id, after, SCANNED).wait()?,
+            times: ShownTimes::Recorded,
+            with: (),
+        })
+    };
     in_pages(env, container, now, page, |(), session| visit(session))
 }
 
@@ -105,23 +116,27 @@ fn scan_stale(
         env.process.check()?;
         let stale = env.storage.stale(container.id(), now, after, SCANNED);
         let page = stale.wait()?;
-        Ok((page.sessions, page.mark))
+        Ok(VisitedPage {
+            rows: page.sessions,
+            times: page.times,
+            with: page.mark,
+        })
     };
     in_pages(env, container, now, page, visit)
 }
 
 /// Visits sessions page by page. `page` gives those after a client, and what they are visited with. The engine is asked
-/// once for the times of a page.
+/// once for the times of a page, if that does not show the newest ones.
 pub(super) fn in_pages<T: Clone>(
     env: &Env,
     container: &ContainerEntry,
     now: Timestamp,
-    page: impl Fn(Option<ClientKey>) -> Result<(SessionPage, T)>,
+    page: impl Fn(Option<ClientKey>) -> Result<VisitedPage<T>>,
     mut visit: impl FnMut(T, SessionVisit<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut after = None;
     loop {
-        let (rows, with) = page(after)?;
+        let VisitedPage { rows, times, with } = page(after)?;
         let Some((last, _)) = rows.last() else {
             return Ok(());
         };
@@ -134,8 +149,11 @@ pub(super) fn in_pages<T: Clone>(
                 keeping: None,
             })
         });
-        let readable: Vec<_> = readable.collect();
-        let mut times = wait(env.times_of(&readable, now)).into_iter();
+        let mut newest = match times {
+            ShownTimes::Newest => Vec::new(),
+            ShownTimes::Recorded => wait(env.times_of(&readable.collect::<Vec<_>>(), now)),
+        }
+        .into_iter();
         for (client, row) in &rows {
             crate::steps::count(1);
             let row = match row {
@@ -145,7 +163,7 @@ pub(super) fn in_pages<T: Clone>(
                     continue;
                 }
             };
-            let times = times.next().unwrap_or_else(|| Ok(row.times()))?;
+            let times = newest.next().unwrap_or_else(|| Ok(row.times()))?;
             let client = *client;
             visit(with.clone(), Ok(VisitedSession { client, row, times }))?;
         }
@@ -230,6 +248,7 @@ fn remove_stale(
 ) -> Result<Swept> {
     let now = env.clock.timestamp();
     let registry = env.registry.load().number;
+    let together = env.storage.swept_together(container.id());
     let mut swept = Swept::default();
     if progress(swept).is_break() {
         return Ok(swept);
@@ -267,7 +286,7 @@ fn remove_stale(
                 clients.push(removal(container, session, (state, over), touch));
             }
         }
-        if let Some(full) = batch.take_if(|batch| batch.clients.len() >= REMOVED) {
+        if let Some(full) = batch.take_if(|batch| batch.clients.len() >= together) {
             swept.removed += end(in_flight.take())?;
             while env.storage.has_backpressure() {
                 thread::sleep(PAUSE);

@@ -27,11 +27,24 @@ pub(crate) type SessionPage = Vec<(ClientKey, Result<SessionRow>)>;
 /// The newest times of sessions, in the order in which they were asked for. `None` for one that has ended.
 pub(crate) type NewestTimes = Vec<Result<Option<RecordedTimes>>>;
 
+/// How many sessions one commit of a sweep removes at most in an engine of this process. Other commits wait for it.
+pub(crate) const SWEPT_TOGETHER: usize = 32;
+
 /// Candidates for a sweep.
 pub(crate) struct StalePage {
     /// A moment before the sessions were read.
     pub(crate) mark: Mark,
     pub(crate) sessions: SessionPage,
+    pub(crate) times: ShownTimes,
+}
+
+/// What times the rows of a page show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShownTimes {
+    /// Those of a snapshot: newer ones may be recorded.
+    Recorded,
+    /// The newest ones, so that the engine need not be asked for them.
+    Newest,
 }
 
 /// The store as of one commit. Transactions read from it.
@@ -345,6 +358,11 @@ pub(crate) trait Storage: Send + Sync {
         let _ = every;
         Answer::now(Ok(true))
     }
+    /// How many sessions of a container one commit of a sweep removes at most.
+    fn swept_together(&self, container: ContainerId) -> usize {
+        let _ = container;
+        SWEPT_TOGETHER
+    }
     /// At most `limit` sessions of a container that may have expired by `now`, or whose times may lie ahead of it, in the
     /// order of their keys, beginning after `after`. They are candidates: the sweep judges each, and its commit judges
     /// again. An engine that keeps no index by time gives every session, as this does.
@@ -360,7 +378,11 @@ pub(crate) trait Storage: Send + Sync {
             let mark = self.mark();
             let snapshot = self.snapshot().await?;
             let sessions = snapshot.sessions(container, after, limit).await?;
-            Ok(StalePage { mark, sessions })
+            Ok(StalePage {
+                mark,
+                sessions,
+                times: ShownTimes::Recorded,
+            })
         })
     }
     /// Reads all stored data as of one commit, and reports damage. Commits continue meanwhile. It may read on the

@@ -64,8 +64,8 @@ pub use engine::Damage;
 pub(crate) use engine::ResealStep;
 pub(crate) use engine::{
     Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, NewestTimes, Outcome,
-    Resubmit, Salvaged, SessionPage, Snapshot, StalePage, Storage, Submission, TouchOutcome,
-    WaiterKind, of_first_clients,
+    Resubmit, SWEPT_TOGETHER, Salvaged, SessionPage, ShownTimes, Snapshot, StalePage, Storage,
+    Submission, TouchOutcome, WaiterKind, of_first_clients,
 };
 pub(crate) use findings::{ClientFindings, MergeFindings};
 pub(crate) use foreign::{ForeignCommit, ForeignHold, ForeignRows};

@@ -13,8 +13,9 @@ use crate::error::Result;
 use crate::storage::ResealStep;
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, LocalEngine, Mark,
-    NewestTimes, RowProgressFn, SessionRef, SettingsChange, Snapshot, StalePage, Storage,
-    StoreSettings, Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+    NewestTimes, RowProgressFn, SWEPT_TOGETHER, SessionRef, SettingsChange, ShownTimes, Snapshot,
+    StalePage, Storage, StoreSettings, Submission, TombstonePolicy, Touch, TouchOutcome,
+    WaiterKind,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -139,6 +140,13 @@ impl Storage for Composite {
         self.shared.durable.may_sweep(every)
     }
 
+    fn swept_together(&self, container: ContainerId) -> usize {
+        match container.is_in_memory() {
+            true => SWEPT_TOGETHER,
+            false => self.shared.durable.swept_together(container),
+        }
+    }
+
     fn stale(
         &self,
         container: ContainerId,
@@ -158,6 +166,7 @@ impl Storage for Composite {
         Answer::now(Ok(StalePage {
             mark,
             sessions: sessions.collect(),
+            times: ShownTimes::Recorded,
         }))
     }
 

@@ -4,7 +4,8 @@
 use super::committer::{CommitEnd, FirstTry, LostCommit, PgCommitter, WaitingCommit, clients_of};
 use super::in_line::InLine;
 use super::shared::lock;
-use crate::storage::{ChangeSet, SessionEnd};
+use super::sweeps::is_of_sweep;
+use crate::storage::ChangeSet;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
@@ -46,12 +47,8 @@ impl PgCommitter {
         until: tokio::time::Instant,
     ) -> Option<(Box<ChangeSet>, FirstTry)> {
         let mut clients = clients_of(&set).into_iter();
-        let is_sweep = |it: &SessionEnd| matches!(it, SessionEnd::Swept(_));
-        let (Some(client), None, false) = (
-            clients.next(),
-            clients.next(),
-            set.clients.iter().any(|it| is_sweep(&it.end)),
-        ) else {
+        let (Some(client), None, false) = (clients.next(), clients.next(), is_of_sweep(&set))
+        else {
             return Some((set, FirstTry::InLine));
         };
         let bytes = set.memory_size();

@@ -169,7 +169,11 @@ impl PgCommitter {
         shared.pool.has_written();
         for (client, write) in plan.writes {
             shared.hear(client, &write.rows);
-            lock(&shared.cache).put(client, write.rows);
+            let mut cache = lock(&shared.cache);
+            match write.rows.sessions.is_empty() {
+                true => cache.remove(client),
+                false => cache.put(client, write.rows),
+            }
         }
         for touch in plan.accesses {
             self.touches.add(touch, None);

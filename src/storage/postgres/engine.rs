@@ -262,6 +262,10 @@ impl Storage for PostgresEngine {
         )
     }
 
+    fn swept_together(&self, _: ContainerId) -> usize {
+        super::sweeps::SWEPT_TOGETHER
+    }
+
     fn stale(
         &self,
         container: ContainerId,

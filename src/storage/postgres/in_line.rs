@@ -15,6 +15,7 @@ use super::pool::Borrowed;
 use super::seen::encode_seen;
 use super::shared::Shared;
 use super::statements::Statement;
+use super::sweeps::is_of_sweep;
 use super::writes::{remove, renumber, requests};
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -167,7 +168,7 @@ impl<'a> InLine<'a> {
         }
         let clients: Vec<_> = self.clients(set).into_iter().collect();
         let connection = shared.connection_to_write(self.until).await?;
-        let begun = shared.within(self.until, self.begin(&connection, &clients));
+        let begun = shared.within(self.until, self.begin(&connection, &clients, set));
         let loaded = match begun.await {
             Ok(loaded) => loaded,
             Err(failure @ (Failure::Again(_) | Failure::Refused(_))) => {
@@ -224,6 +225,7 @@ impl<'a> InLine<'a> {
         &self,
         connection: &Borrowed,
         clients: &[ClientKey],
+        set: &ChangeSet,
     ) -> Result<LoadedClients, Failure> {
         connection.prepare_all(PREPARED).await?;
         let shared = &self.committer.shared;
@@ -249,7 +251,10 @@ impl<'a> InLine<'a> {
             Ok(())
         }));
         flight.push(Box::pin(async {
-            loaded = Some(shared.fetch(connection, clients).await?);
+            loaded = Some(match is_of_sweep(set) {
+                true => shared.fetch_swept(connection, clients).await?,
+                false => shared.fetch(connection, clients).await?,
+            });
             Ok(())
         }));
         all(flight).await?;
@@ -294,10 +299,8 @@ impl<'a> InLine<'a> {
         shared.counters.groups.fetch_add(1, Ordering::Relaxed);
         let terms = shared.write_terms(epoch, self.until);
         let written = shared.within(self.until, async {
-            let mut flight = Vec::new();
-            for (client, write) in &plan.writes {
-                flight.extend(requests(&connection, *client, write, terms));
-            }
+            let writes = plan.writes.iter().map(|(client, write)| (*client, write));
+            let mut flight = requests(&connection, writes, terms);
             flight.extend(self.fences(&connection, rows, |it| plan.writes.contains_key(&it)));
             flight.push(Box::pin(connection.simple("COMMIT")) as Request<'_>);
             all(flight).await
@@ -358,7 +361,7 @@ impl<'a> InLine<'a> {
                     row.seen.clone(),
                 ));
             } else if self.absent.contains(client) && rows.stands_for_absence() {
-                fences.push(remove(connection, *client, row));
+                fences.push(remove(connection, vec![(*client, row)]));
             }
         }
         fences

@@ -88,6 +88,16 @@ impl Shared {
         Ok(loaded)
     }
 
+    /// Reads the newest rows of clients that a sweep removes. They are not kept.
+    pub(super) async fn fetch_swept(
+        &self,
+        connection: &Connection,
+        clients: &[ClientKey],
+    ) -> Result<LoadedClients, Failure> {
+        let known = lock(&self.sweeps).read_of(clients);
+        self.fetch_unless_known(connection, clients, &known).await
+    }
+
     /// Reads the rows of clients as of the moment that the connection's transaction shows.
     pub(super) async fn fetch_as_of(
         &self,
@@ -98,8 +108,8 @@ impl Shared {
         self.fetch_unless_known(connection, clients, &known).await
     }
 
-    /// Reads the rows of clients. Rows that this process knows are
-    /// not sent again: those of a version are always the same, but for the times in them.
+    /// Reads the rows of clients. Known rows are not sent again: those of a version are always the same, but for the times in
+    /// them.
     async fn fetch_unless_known(
         &self,
         connection: &Connection,

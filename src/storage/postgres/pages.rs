@@ -4,6 +4,7 @@ use super::client_rows::StoredClient;
 use super::connection::{Param, SqlKey};
 use super::failure::Failure;
 use super::load::{column, stored_row};
+use super::load_queue::RowsOrDamage;
 use super::reading::read;
 use super::server_snapshot::ServerSnapshot;
 use super::shared::Shared;
@@ -12,6 +13,7 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::RecordCipher;
 use crate::storage::{ContainerId, Damage, Finding, SessionPage};
+use std::sync::Arc;
 use tokio_postgres::Row;
 
 /// How many clients one statement reads at least.
@@ -19,16 +21,14 @@ const ROWS: usize = 256;
 /// About how many packages with rows of their own a check loads at once.
 const LARGE: usize = 16;
 
-pub(super) type FoundClient = (ClientKey, Result<StoredClient>);
+pub(super) type FoundClient = (ClientKey, RowsOrDamage);
 
 impl Shared {
     pub(super) fn decode(&self, row: &Row) -> Result<FoundClient> {
         let SqlKey(client) = column(row, 0)?;
         let stored = stored_row(row, 1)?;
-        Ok((
-            client,
-            StoredClient::decode(client, stored, &self.rules.cipher),
-        ))
+        let rows = StoredClient::decode(client, stored, &self.rules.cipher);
+        Ok((client, rows.map(Arc::new)))
     }
 
     /// The clients with sessions after one, in the order of their keys: the newest, or those of a snapshot. Their large
@@ -257,7 +257,7 @@ mod tests {
             sessions: vec![session],
             ..StoredClient::default()
         };
-        (ClientKey::from_bytes([at; 16]), Ok(rows))
+        (ClientKey::from_bytes([at; 16]), Ok(Arc::new(rows)))
     }
 
     #[test]

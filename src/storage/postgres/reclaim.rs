@@ -19,7 +19,6 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::storage::{ContainerId, TombstonePolicy};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// How often a client's sessions are tried to be removed while others change its row.
 const ATTEMPTS: usize = 4;
@@ -51,7 +50,7 @@ impl PgCommitter {
             let Ok(rows) = rows else { continue };
             let until = rows.tombstone().and_then(|until| refusals.lowered(until));
             lowered.extend(until.map(|until| (client, until)));
-            known.insert(client, Arc::new(rows));
+            known.insert(client, rows);
         }
         let count = lowered.len() as u64;
         self.lower(&known, lowered).await;
@@ -218,7 +217,7 @@ async fn replace_on(
         ])
         .await?;
     let mut flight: Vec<Request<'_>> = vec![Box::pin(connection.simple(begin))];
-    flight.extend(requests(connection, client, write, terms));
+    flight.extend(requests(connection, [(client, write)], terms));
     flight.push(Box::pin(connection.simple("COMMIT")));
     match all(flight).await {
         Ok(()) => Ok(Replaced::Written),

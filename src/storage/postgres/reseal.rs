@@ -179,7 +179,11 @@ impl PgCommitter {
             return Ok(done);
         };
         let write = edit.finish(cipher)?;
-        let mut flight = requests(connection, client, &write, shared.write_terms(epoch, until));
+        let mut flight = requests(
+            connection,
+            [(client, &write)],
+            shared.write_terms(epoch, until),
+        );
         flight.push(Box::pin(connection.simple("COMMIT")));
         all(flight).await?;
         Ok(done)

@@ -238,11 +238,17 @@ const CHANGE_MANY: &str = concat!(
     " FROM held h WHERE c.client = h.client RETURNING c.client"
 );
 
-/// A statement of a transaction that is an error if it writes no row, so that nothing of the transaction takes place. What
-/// it does must be a `RETURNING` statement.
-macro_rules! one_row {
-    ($write:expr) => {
-        concat!("WITH done AS (", $write, ") SELECT 1 / count(*) FROM done")
+/// A statement of a transaction that is an error if it does not write this number of rows, so that nothing of the
+/// transaction takes place. What it does must be a `RETURNING` statement.
+macro_rules! rows {
+    ($count:literal, $write:expr) => {
+        concat!(
+            "WITH done AS (",
+            $write,
+            ") SELECT 1 / CASE WHEN count(*) = ",
+            $count,
+            " THEN 1 ELSE 0 END FROM done"
+        )
     };
 }
 
@@ -250,29 +256,53 @@ macro_rules! one_row {
 const INSERT: &str = concat!(
     "INSERT INTO {s}cloakroom_client",
     " (client, version, past, seen, body, ended, owners, sweep_at, spilled)",
-    " VALUES ($1, CASE WHEN ",
+    " SELECT w.client, CASE WHEN ",
     epoch_in_time!(),
-    " = $10 THEN $2 END, $3, $4, $5, $6, $7, $8, $9)"
+    " = $10 THEN w.version END, w.past, w.seen, w.body, w.ended, w.owners::bytea[], w.sweep_at, w.spilled",
+    " FROM unnest(",
+    keys!(),
+    ", $2, $3, $4, $5, $6, $7, $8, $9)",
+    " AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled)"
 );
 
-const REPLACE: &str = one_row!(concat!(
-    "UPDATE {s}cloakroom_client SET version = CASE WHEN ",
-    epoch_in_time!(),
-    " = $10 THEN $2 END,",
-    " past = $3, seen = $4, body = $5, ended = $6, owners = $7, sweep_at = $8, spilled = $9",
-    " WHERE client = $1 AND version = $12 AND seen = $13 RETURNING client"
-));
-
-const REMOVE: &str = one_row!(
-    "DELETE FROM {s}cloakroom_client WHERE client = $1 AND version = $2 AND seen = $3 RETURNING client"
+const REPLACE: &str = rows!(
+    "cardinality($1)",
+    concat!(
+        "UPDATE {s}cloakroom_client c SET version = CASE WHEN ",
+        epoch_in_time!(),
+        " = $10 THEN w.version END, past = w.past, seen = w.seen, body = w.body, ended = w.ended,",
+        " owners = w.owners::bytea[], sweep_at = w.sweep_at, spilled = w.spilled",
+        " FROM unnest(",
+        keys!(),
+        ", $2, $3, $4, $5, $6, $7, $8, $9, $12, $13)",
+        " AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled, replaced, seen_before)",
+        " WHERE c.client = w.client AND c.version = w.replaced AND c.seen = w.seen_before RETURNING c.client"
+    )
 );
 
-const PUT_PACKAGES: &str = "INSERT INTO {s}cloakroom_package (client, place, body) \
-     SELECT $1, n.place, n.body FROM unnest($2, $3) AS n(place, body) \
-     ON CONFLICT (client, place) DO UPDATE SET body = excluded.body";
+const REMOVE: &str = rows!(
+    "cardinality($1)",
+    concat!(
+        "DELETE FROM {s}cloakroom_client c USING unnest(",
+        keys!(),
+        ", $2, $3) AS w(client, version, seen)",
+        " WHERE c.client = w.client AND c.version = w.version AND c.seen = w.seen RETURNING c.client"
+    )
+);
 
-const DROP_PACKAGES: &str =
-    "DELETE FROM {s}cloakroom_package WHERE client = $1 AND place = ANY($2)";
+const PUT_PACKAGES: &str = concat!(
+    "INSERT INTO {s}cloakroom_package (client, place, body)",
+    " SELECT n.client, n.place, n.body FROM unnest(",
+    keys!(),
+    ", $2, $3) AS n(client, place, body)",
+    " ON CONFLICT (client, place) DO UPDATE SET body = excluded.body"
+);
+
+const DROP_PACKAGES: &str = concat!(
+    "DELETE FROM {s}cloakroom_package p USING unnest(",
+    keys!(),
+    ", $2) AS n(client, place) WHERE p.client = n.client AND p.place = n.place"
+);
 
 /// Waits for no lock: a row that is locked is left as it is.
 const TOUCH: &str = concat!(
@@ -284,7 +314,8 @@ const TOUCH: &str = concat!(
     " UPDATE {s}cloakroom_client c SET seen = h.seen FROM held h WHERE c.client = h.client RETURNING c.client"
 );
 
-const NOTE: &str = one_row!(
+const NOTE: &str = rows!(
+    "1",
     "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4 \
      WHERE client = $1 AND version = $5 AND seen = $6 RETURNING client"
 );
@@ -451,16 +482,15 @@ impl Statement {
             Self::Lock | Self::Rows => &[CLIENTS],
             Self::LoadChecked => &[CLIENTS, CLIENTS, Type::INT8_ARRAY, CLIENTS],
             Self::Place => &[CLIENTS, Type::INT8_ARRAY, MANY, NUMBER],
-            Self::Found | Self::Insert => ROW.split_at(COLUMNS).0,
-            Self::Change | Self::Replace => ROW.split_at(COLUMNS + 2).0,
+            Self::Found => ROW.split_at(COLUMNS).0,
+            Self::Change => ROW.split_at(COLUMNS + 2).0,
             Self::ChangeLarge => ROW,
             Self::FoundLarge => NEW_LARGE_ROW,
-            Self::FoundMany => MANY_ROWS.split_at(COLUMNS).0,
-            Self::ChangeMany => MANY_ROWS,
-            Self::Remove => &[CLIENT, NUMBER, BYTES],
-            Self::PutPackages => &[CLIENT, MANY, MANY],
-            Self::DropPackages => &[CLIENT, MANY],
-            Self::Touch => &[CLIENTS, MANY, MANY],
+            Self::FoundMany | Self::Insert => MANY_ROWS.split_at(COLUMNS).0,
+            Self::ChangeMany | Self::Replace => MANY_ROWS,
+            Self::Remove => &[CLIENTS, Type::INT8_ARRAY, MANY],
+            Self::PutPackages | Self::Touch => &[CLIENTS, MANY, MANY],
+            Self::DropPackages => &[CLIENTS, MANY],
             Self::Note => &[CLIENT, NUMBER, BYTES, BYTES, NUMBER, BYTES],
             Self::Page => &[CLIENT, NUMBER],
             Self::Owned => &[MANY],

@@ -1,5 +1,7 @@
 //! The sweeps of this process that are under way.
 
+use super::current::RowsByClient;
+use super::load_queue::RowsOrDamage;
 use crate::client_id::ClientKey;
 use crate::expiry::ExpiryPolicy;
 use crate::storage::ContainerId;
@@ -16,6 +18,8 @@ pub(super) struct SweepState {
     /// The policies by which this process has read all sessions of a container. The times of the rows are right for these.
     pub(super) read_by: HashMap<ContainerId, ExpiryPolicy>,
     under_way: VecDeque<(ContainerId, ClientKey, SweepPass)>,
+    /// The rows that sweeps have read last, so that their commits need not read them again.
+    read_last: [RowsByClient; 2],
 }
 
 /// What a sweep still has to read.
@@ -42,7 +46,30 @@ impl SweepState {
             has_swept: false,
             read_by: HashMap::new(),
             under_way: VecDeque::new(),
+            read_last: Default::default(),
         }
+    }
+
+    /// Notes what a sweep has read, in place of what was read two times before. No commit may start from rows that lack
+    /// their large packages, nor from damaged ones, which may be right on the server by now.
+    pub(super) fn note_read(&mut self, found: &[(ClientKey, RowsOrDamage)]) {
+        let whole = found.iter().filter_map(|(client, rows)| {
+            let rows = rows.as_ref().ok()?;
+            (!rows.has_large_packages() && !rows.is_damaged).then(|| (*client, rows.clone()))
+        });
+        self.read_last.swap(0, 1);
+        let [newest, _] = &mut self.read_last;
+        newest.clear();
+        newest.extend(whole);
+    }
+
+    /// What sweeps have read last of these clients.
+    pub(super) fn read_of(&self, clients: &[ClientKey]) -> RowsByClient {
+        let of = |client| self.read_last.iter().find_map(|rows| rows.get(client));
+        let found = clients.iter();
+        found
+            .filter_map(|client| Some((*client, of(client)?.clone())))
+            .collect()
     }
 
     /// Notes how a sweep goes on that was told of the sessions up to a client.

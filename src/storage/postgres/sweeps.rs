@@ -12,15 +12,23 @@ use super::sweep_times::SweepTimes;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::storage::{ContainerId, SessionPage, StalePage};
+use crate::storage::{ChangeSet, ContainerId, SessionEnd, SessionPage, ShownTimes, StalePage};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// How many sessions one commit of a sweep removes at most. Only commits to these sessions wait for it.
+pub(super) const SWEPT_TOGETHER: usize = 256;
 /// How many candidates are looked for at once.
 const CANDIDATES: usize = 65_536;
 
 /// The lease lasts longer than the pause between two sweeps by this, so that the same process sweeps again.
 const SLACK: Duration = Duration::from_secs(30);
+
+/// Whether a change set is one of a sweep.
+pub(super) fn is_of_sweep(set: &ChangeSet) -> bool {
+    let mut clients = set.clients.iter();
+    clients.any(|it| matches!(it.end, SessionEnd::Swept(_)))
+}
 
 impl Shared {
     /// Whether this process is to sweep by itself now. It sweeps again after `every`.
@@ -59,6 +67,12 @@ impl Shared {
         limit: usize,
     ) -> Result<StalePage> {
         let mark = self.mark();
+        // An access of this process that waits to be written is seen by the commit.
+        let page = |sessions| StalePage {
+            mark,
+            sessions,
+            times: ShownTimes::Newest,
+        };
         let times = self.sweep_times.load_full();
         let mut pass = self.begin_or_resume(&times, container, after);
         loop {
@@ -71,14 +85,14 @@ impl Shared {
                     next.await?
                 }
             };
+            lock(&self.sweeps).note_read(&found);
             let Some((last, _)) = found.last() else {
                 if let LeftToSweep::Everything = pass.left
                     && let Some(policy) = times.policy(container)
                 {
                     lock(&self.sweeps).read_by.insert(container, *policy);
                 }
-                let sessions = SessionPage::new();
-                return Ok(StalePage { mark, sessions });
+                return Ok(page(SessionPage::new()));
             };
             pass.last = *last;
             self.move_sweeps(&times, &found, now).await?;
@@ -99,7 +113,7 @@ impl Shared {
             }
             if let Some((told, _)) = sessions.last() {
                 lock(&self.sweeps).put(container, *told, pass);
-                return Ok(StalePage { mark, sessions });
+                return Ok(page(sessions));
             }
         }
     }

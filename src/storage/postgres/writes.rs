@@ -13,6 +13,7 @@ use crate::error::Result as Checked;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use tokio_postgres::Row;
 
 /// A row that is written in place of another, or as a new one.
 pub(super) struct ClientRowWrite<'a> {
@@ -40,7 +41,7 @@ impl<'a> ClientRowWrite<'a> {
     }
 }
 
-/// Writes a row by `Found`, `Change`, `Insert` or `Replace`, or with large packages by `FoundLarge` or `ChangeLarge`.
+/// Writes a row by `Found` or `Change`, or with large packages by `FoundLarge` or `ChangeLarge`.
 /// Returns how many rows came back.
 pub(super) async fn write_row(
     connection: &Connection,
@@ -87,6 +88,21 @@ pub(super) async fn write_many(
     writes: &[ClientRowWrite<'_>],
     terms: WriteTerms,
 ) -> Result<BTreeSet<ClientKey>, Failure> {
+    let written = run_many(connection, statement, writes, terms).await?;
+    let written = written.iter().map(|row| {
+        let SqlKey(client) = column(row, 0)?;
+        Ok(client)
+    });
+    Ok(written.collect::<Checked<_>>()?)
+}
+
+/// Writes rows by `FoundMany`, `ChangeMany`, `Insert` or `Replace`.
+async fn run_many(
+    connection: &Connection,
+    statement: Statement,
+    writes: &[ClientRowWrite<'_>],
+    terms: WriteTerms,
+) -> Result<Vec<Row>, Failure> {
     let rows = || writes.iter().map(|write| write.row);
     let clients: Vec<_> = writes.iter().map(|write| SqlKey(write.client)).collect();
     let versions: Vec<_> = rows().map(|row| row.version.cast_signed()).collect();
@@ -120,12 +136,7 @@ pub(super) async fn write_many(
         params.push(&replaced);
         params.push(&seen_before);
     }
-    let written = connection.run(statement, &params).await?;
-    let written = written.iter().map(|row| {
-        let SqlKey(client) = column(row, 0)?;
-        Ok(client)
-    });
-    Ok(written.collect::<Checked<_>>()?)
+    connection.run(statement, &params).await
 }
 
 /// An array of bytes as the server reads it from a text: arrays of arrays have one dimension too many.
@@ -141,46 +152,58 @@ fn array_text(values: &[Vec<u8>]) -> String {
     text + "}"
 }
 
-/// The statements of a transaction that write a client's row and its large packages.
+/// The statements of a transaction that write the rows of clients, and their large packages.
 pub(super) fn requests<'a>(
     connection: &'a Connection,
-    client: ClientKey,
-    write: &'a ClientWrite,
+    writes: impl IntoIterator<Item = (ClientKey, &'a ClientWrite)>,
     terms: WriteTerms,
 ) -> Vec<Request<'a>> {
-    let mut requests: Vec<Request<'a>> = Vec::new();
-    match (&write.base.stored, &write.rows.stored) {
-        (Some(base), None) => requests.push(remove(connection, client, base)),
-        (None, None) => {}
-        (base, Some(_)) => {
-            let statement = match base {
-                Some(_) => Statement::Replace,
-                None => Statement::Insert,
-            };
-            if let Some(row) = ClientRowWrite::new(client, &write.base, &write.rows) {
-                requests.push(Box::pin(async move {
-                    let apart = BTreeMap::new();
-                    write_row(connection, statement, (&row, &apart), terms).await?;
-                    Ok(())
-                }));
+    let (mut inserted, mut replaced, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut dropped, mut put) = (Vec::new(), Vec::new());
+    for (client, write) in writes {
+        let row = ClientRowWrite::new(client, &write.base, &write.rows);
+        match (&write.base.stored, row) {
+            (Some(_), Some(row)) => replaced.push(row),
+            (None, Some(row)) => inserted.push(row),
+            (Some(base), None) => removed.push((client, base)),
+            (None, None) => {}
+        }
+        for (place, body) in &write.spilled {
+            match body {
+                Some(body) => put.push((SqlKey(client), &**place, &**body)),
+                None => dropped.push((SqlKey(client), &**place)),
             }
         }
     }
-    let removed = write.spilled.iter().filter(|(_, body)| body.is_none());
-    let removed: Vec<&[u8]> = removed.map(|(place, _)| &**place).collect();
+    let mut requests: Vec<Request<'a>> = Vec::new();
+    for (statement, rows) in [
+        (Statement::Insert, inserted),
+        (Statement::Replace, replaced),
+    ] {
+        if !rows.is_empty() {
+            requests.push(Box::pin(async move {
+                run_many(connection, statement, &rows, terms).await?;
+                Ok(())
+            }));
+        }
+    }
     if !removed.is_empty() {
+        requests.push(remove(connection, removed));
+    }
+    if !dropped.is_empty() {
         requests.push(Box::pin(async move {
-            let params: [Param<'_>; 2] = [&SqlKey(client), &removed];
+            let (clients, places): (Vec<_>, Vec<_>) = dropped.into_iter().unzip();
+            let params: [Param<'_>; 2] = [&clients, &places];
             connection.run(Statement::DropPackages, &params).await?;
             Ok(())
         }));
     }
-    let put = write.spilled.iter();
-    let put = put.filter_map(|(place, body)| Some((&**place, &**body.as_ref()?)));
-    let (places, bodies): (Vec<&[u8]>, Vec<&[u8]>) = put.unzip();
-    if !places.is_empty() {
+    if !put.is_empty() {
         requests.push(Box::pin(async move {
-            let params: [Param<'_>; 3] = [&SqlKey(client), &places, &bodies];
+            let clients: Vec<_> = put.iter().map(|(client, ..)| client).collect();
+            let places: Vec<_> = put.iter().map(|(_, place, _)| *place).collect();
+            let bodies: Vec<_> = put.iter().map(|(.., body)| *body).collect();
+            let params: [Param<'_>; 3] = [&clients, &places, &bodies];
             connection.run(Statement::PutPackages, &params).await?;
             Ok(())
         }));
@@ -188,15 +211,17 @@ pub(super) fn requests<'a>(
     requests
 }
 
-/// Removes a row.
+/// Removes rows.
 pub(super) fn remove<'a>(
     connection: &'a Connection,
-    client: ClientKey,
-    row: &'a StoredRow,
+    rows: Vec<(ClientKey, &'a StoredRow)>,
 ) -> Request<'a> {
     Box::pin(async move {
-        let version = row.version.cast_signed();
-        let params: [Param<'_>; 3] = [&SqlKey(client), &version, &row.seen];
+        let clients: Vec<_> = rows.iter().map(|(client, _)| SqlKey(*client)).collect();
+        let rows = || rows.iter().map(|(_, row)| row);
+        let versions: Vec<_> = rows().map(|row| row.version.cast_signed()).collect();
+        let seen: Vec<_> = rows().map(|row| &row.seen).collect();
+        let params: [Param<'_>; 3] = [&clients, &versions, &seen];
         connection.run(Statement::Remove, &params).await?;
         Ok(())
     })

@@ -55,6 +55,62 @@ fn a_sweep_reads_only_the_sessions_that_may_be_over() {
     assert_eq!(database.sql(left).trim(), "0");
 }
 
+// C3.7: each session whole, and rechecked at commit.
+#[test]
+fn a_session_that_comes_back_after_a_sweep_has_read_it_stays_and_the_others_of_its_commit_go() {
+    let Some(database) = database() else {
+        return;
+    };
+    let clock = clock();
+    let builder = Store::builder().clock(clock.clone()).implicit_sweeps(false);
+    let store = connect(builder, &database.url());
+    let container = store.container("").unwrap();
+    container.sweep().unwrap();
+    let ids = visitors(&store, 3);
+    fill(&store, &ids[1], "large", &"large".repeat(1000));
+    // What another process writes as the first session is used.
+    let client = format!("client = '{}'", ids[0].key());
+    let save =
+        |name| format!("CREATE TABLE {name} AS SELECT seen FROM cloakroom_client WHERE {client}");
+    let set = |name| {
+        format!("UPDATE cloakroom_client SET seen = (SELECT seen FROM {name}) WHERE {client}")
+    };
+    database.sql(&save("earlier"));
+    clock.advance(50 * MINUTE);
+    until("the access is recorded", || {
+        let recorded = format!(
+            "SELECT count(*) FROM earlier e JOIN cloakroom_client c ON {client} AND c.seen <> e.seen"
+        );
+        let txn = store.begin().unwrap();
+        assert_eq!(
+            txn.session(&ids[0]).unwrap().pkg("p").get("n").unwrap(),
+            Some(1)
+        );
+        txn.commit().unwrap();
+        database.sql(&recorded).trim() == "1"
+    });
+    database.sql(&format!("{}; {}", save("later"), set("earlier")));
+    clock.advance(20 * MINUTE);
+    let change = format!("{}; SELECT pg_sleep(3)", set("later"));
+    let swept = thread::scope(|scope| {
+        scope.spawn(|| database.sql(&change));
+        until("the row changes", || is_sleeping(&database));
+        container.sweep().unwrap()
+    });
+    assert_eq!((swept.scanned, swept.removed), (3, 2));
+    assert!(
+        store
+            .begin()
+            .unwrap()
+            .session(&ids[0])
+            .unwrap()
+            .exists()
+            .unwrap()
+    );
+    let left = "SELECT (SELECT count(*) FROM cloakroom_package), (SELECT count(*) FROM cloakroom_client WHERE body IS NOT NULL)";
+    assert_eq!(database.sql(left).trim(), "0|1");
+}
+
 #[test]
 fn a_sweep_meets_a_session_of_a_clock_that_was_ahead() {
     let Some(place) = Place::new() else {
