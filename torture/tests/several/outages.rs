@@ -1,6 +1,7 @@
 //! C10.2: a server that goes away, answers late, or whose answers are lost. What was acknowledged is there once, what was
 //! refused is not, no session is read as empty, and no call hangs.
 
+use crate::held::{is_sleeping, is_waited_for};
 use crate::place::connect;
 use crate::support::wait::{eventually, until};
 use cloakroom::{Error, ErrorKind, PostgresSettings, Store, Txn};
@@ -259,4 +260,57 @@ fn a_store_that_is_dropped_by_the_engines_own_thread_ends() {
     let connected = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cloakroom'
                      AND datname = current_database()";
     until("it is closed", || database.sql(connected).trim() == "0");
+}
+
+// C10.2: a change with a large package is one statement that writes to both tables. It is made once, whether the first attempt
+// took place or not.
+#[test]
+fn a_change_of_a_large_package_whose_answer_is_lost_is_made_once() {
+    for takes_place in [true, false] {
+        let Some(server) = shared() else { return };
+        let database = server.database();
+        let proxy = Proxy::start(server.address());
+        let url = server.url_at(proxy.address(), database.name());
+        let settings = PostgresSettings::new().deadline(ANSWERED);
+        let builder = Store::builder().implicit_sweeps(false);
+        let store = connect(builder.postgres(settings), &url);
+        let id = store.client_ids().issue();
+        let change = |text: &str| {
+            let large = text.repeat(5000);
+            store.transact(|txn| {
+                let session = txn.session(&id)?;
+                session.pkg("large").insert("text", large.clone())?;
+                session.pkg("p").add("n", 1)
+            })
+        };
+        change("a").unwrap();
+        // The statement is done, and does not end.
+        database.sql(
+            "CREATE TABLE gate (is_open bool); INSERT INTO gate VALUES (false);
+             CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             LOOP EXIT WHEN (SELECT is_open FROM gate); PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER pass AFTER INSERT OR UPDATE ON cloakroom_package
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pass()",
+        );
+        thread::scope(|scope| {
+            let changing = scope.spawn(|| change("b"));
+            until("the statement is done", || is_sleeping(&database));
+            proxy.renew();
+            until("it is looked up", || is_waited_for(&database));
+            if !takes_place {
+                database.sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'cloakroom'
+                     AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Lock'",
+                );
+            }
+            database.sql("UPDATE gate SET is_open = true");
+            changing.join().unwrap().unwrap();
+        });
+        let txn = store.begin().unwrap();
+        let session = txn.session(&id).unwrap();
+        assert_eq!(session.pkg("p").get("n").unwrap(), Some(2));
+        let text: String = session.pkg("large").get("text").unwrap().unwrap();
+        assert!(text == "b".repeat(5000), "takes_place: {takes_place}");
+    }
 }
