@@ -150,6 +150,7 @@ pub(super) fn in_pages<T: Clone>(
             })
         });
         let mut newest = match times {
+            #[cfg(feature = "postgres")]
             ShownTimes::Newest => Vec::new(),
             ShownTimes::Recorded => wait(env.times_of(&readable.collect::<Vec<_>>(), now)),
         }
@@ -210,6 +211,7 @@ pub(super) fn judge(
         time: now,
         slack: policy.resolution_of(&times, None),
         founded: (times.created > latest).then_some((times.created, now)),
+        lowered_from: None,
     };
     SweepVerdict::Ahead(SeenState::Live { incarnation }, at)
 }
@@ -425,7 +427,9 @@ impl Removal {
             let all = self.sent == removed;
             let keys: Vec<_> = self.told.iter().map(|(client, _)| *client).collect();
             let newest = env.snapshot()?;
-            newest.load(&keys).wait()?;
+            if !all {
+                newest.load(&keys).wait()?;
+            }
             for (client, owner) in self.told {
                 if all || newest.session(container.id(), client)?.is_none() {
                     events.tell(SessionEvent::Ended(EndedEvent {

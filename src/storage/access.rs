@@ -59,6 +59,8 @@ pub(crate) struct TouchAt {
     pub(crate) slack: Duration,
     /// The time when the session was founded, if it lay too far ahead, and the time that replaces it.
     pub(crate) founded: Option<(Timestamp, Timestamp)>,
+    /// The time that it had, if that lay too far ahead. It may be recorded by now, and gives way.
+    pub(crate) lowered_from: Option<Timestamp>,
 }
 
 impl TouchAt {
@@ -68,17 +70,19 @@ impl TouchAt {
             true => now,
             false => time,
         };
-        let founded = self.founded.map(|(wrong, right)| (wrong, lowered(right)));
+        let time = lowered(self.time);
+        let before = (time != self.time).then_some(self.time);
         Self {
-            time: lowered(self.time),
-            founded,
-            ..self
+            time,
+            slack: self.slack,
+            founded: self.founded.map(|(wrong, right)| (wrong, lowered(right))),
+            lowered_from: self.lowered_from.or(before),
         }
     }
 
     /// The recorded time after this access; `now` is by the clock as it is.
     pub(crate) fn merged_with(self, recorded: Timestamp, now: Timestamp) -> Timestamp {
-        if recorded > now + self.slack {
+        if recorded > now + self.slack || Some(recorded) == self.lowered_from {
             self.time
         } else {
             recorded.max(self.time)
@@ -121,6 +125,7 @@ mod tests {
                 time: Timestamp(time),
                 slack: Duration::from_millis(10),
                 founded: founded.map(|right| (Timestamp(9000), Timestamp(right))),
+                lowered_from: None,
             };
             let at = at.by(now);
             (
@@ -133,5 +138,25 @@ mod tests {
         assert_eq!(by(1011, None), (1000, None));
         assert_eq!(by(5000, Some(5000)), (1000, Some([9000, 1000])));
         assert_eq!(by(900, Some(900)), (900, Some([9000, 900])));
+    }
+
+    // C3.5: it may be recorded as it was, and the clock goes on meanwhile.
+    #[test]
+    fn an_access_that_was_lowered_is_lowered_where_it_is_recorded() {
+        let at = TouchAt {
+            time: Timestamp(5000),
+            slack: Duration::from_millis(10),
+            founded: None,
+            lowered_from: None,
+        };
+        let (lowered, later) = (at.by(Timestamp(1000)), Timestamp(6000));
+        let after = |recorded| lowered.merged_with(Timestamp(recorded), later).0;
+        assert_eq!(after(5000), 1000);
+        assert_eq!(after(4999), 4999, "a later access");
+        assert_eq!(at.merged_with(Timestamp(5000), later).0, 5000);
+        assert_eq!(
+            lowered.by(Timestamp(500)).lowered_from,
+            Some(Timestamp(5000))
+        );
     }
 }

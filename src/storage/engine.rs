@@ -44,6 +44,7 @@ pub(crate) enum ShownTimes {
     /// Those of a snapshot: newer ones may be recorded.
     Recorded,
     /// The newest ones, so that the engine need not be asked for them.
+    #[cfg(feature = "postgres")]
     Newest,
 }
 

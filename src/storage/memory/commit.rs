@@ -192,7 +192,7 @@ impl MemoryTables {
         let row = self.newest_session(container, client);
         if let Some(row) = row.filter(|row| row.incarnation == touch.session.incarnation) {
             let mut part = row.access;
-            touch.at.put_on(&mut part, now);
+            touch.at.by(now).put_on(&mut part, now);
             if part != row.access {
                 self.recorded += 1;
                 self.times.record(touch.session, part);

@@ -216,7 +216,7 @@ pub(super) fn attributes(
     if let (Some(touch), true) = (seen.touch, same)
         && change.writes_in(seen.container_ref.id)
     {
-        touch.put_on(&mut row.access, now);
+        touch.by(now).put_on(&mut row.access, now);
     }
     *row != before
 }

@@ -147,13 +147,6 @@ impl StoredClient {
         PackageRow::decode(&key, record.clone(), cipher).map(Some)
     }
 
-    /// Whether a package has a row of its own.
-    pub(super) fn has_large_packages(&self) -> bool {
-        let sessions = self.sessions.iter();
-        let mut packages = sessions.flat_map(|session| &session.record.packages);
-        packages.any(|(_, package)| package.is_spilled)
-    }
-
     /// The stored record of a package.
     pub(super) fn package_record(&self, container: ContainerId, package: &str) -> Option<&Bytes> {
         let session = self.session_of(container)?;

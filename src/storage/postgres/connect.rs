@@ -91,7 +91,7 @@ pub(crate) async fn prepare_all(url: &str) -> Result<usize> {
         let until = tokio::time::Instant::now() + settings.deadline;
         let connection = Pool::new(connector, 1, 0).get(until).await;
         let connection = connection.map_err(Failure::into_error)?;
-        for statement in ALL {
+        for &statement in ALL {
             let prepared = connection.prepare_all(&[statement]).await;
             prepared.map_err(|failure| {
                 let why = format!("{statement:?} is refused");

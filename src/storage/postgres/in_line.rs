@@ -30,6 +30,7 @@ const PREPARED: &[Statement] = &[
     Statement::Lock,
     Statement::LoadOne,
     Statement::LoadMany,
+    Statement::LoadSwept,
     Statement::Insert,
     Statement::Replace,
     Statement::Remove,
@@ -347,7 +348,7 @@ impl<'a> InLine<'a> {
             let mut lost = self.lost.iter().flat_map(LostCommit::replaced);
             lost.any(|(it, _)| it == *client)
         };
-        let mut fences = Vec::new();
+        let (mut fences, mut placed) = (Vec::new(), Vec::new());
         for (client, rows) in rows {
             let Some(row) = rows.stored.as_ref().filter(|_| !is_written(*client)) else {
                 continue;
@@ -361,8 +362,11 @@ impl<'a> InLine<'a> {
                     row.seen.clone(),
                 ));
             } else if self.absent.contains(client) && rows.stands_for_absence() {
-                fences.push(remove(connection, vec![(*client, row)]));
+                placed.push((*client, row));
             }
+        }
+        if !placed.is_empty() {
+            fences.push(remove(connection, placed));
         }
         fences
     }

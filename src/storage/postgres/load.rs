@@ -88,14 +88,19 @@ impl Shared {
         Ok(loaded)
     }
 
-    /// Reads the newest rows of clients that a sweep removes. They are not kept.
+    /// Reads the newest rows of clients that a sweep removes, without their large packages. They are not kept.
     pub(super) async fn fetch_swept(
         &self,
         connection: &Connection,
         clients: &[ClientKey],
     ) -> Result<LoadedClients, Failure> {
-        let known = lock(&self.sweeps).read_of(clients);
-        self.fetch_unless_known(connection, clients, &known).await
+        let known = lock(&self.sweeps).take_read(clients);
+        let keys: Vec<_> = clients.iter().copied().map(SqlKey).collect();
+        let versions: Vec<_> = clients.iter().map(|it| version_in(&known, *it)).collect();
+        let params: [Param<'_>; 2] = [&keys, &versions];
+        let rows = connection.run(Statement::LoadSwept, &params).await?;
+        self.take_in_checked(connection, clients, &known, &rows)
+            .await
     }
 
     /// Reads the rows of clients as of the moment that the connection's transaction shows.
@@ -116,10 +121,7 @@ impl Shared {
         clients: &[ClientKey],
         known: &RowsByClient,
     ) -> Result<LoadedClients, Failure> {
-        let version_of = |client| {
-            let rows: Option<&Arc<StoredClient>> = known.get(client);
-            rows.and_then(|rows| rows.version()).map(u64::cast_signed)
-        };
+        let version_of = |client: &ClientKey| version_in(known, *client);
         let rows = match clients {
             [client] => {
                 let params: [Param<'_>; 2] = [&SqlKey(*client), &version_of(client)];
@@ -132,7 +134,19 @@ impl Shared {
                 connection.run(Statement::LoadMany, &params).await?
             }
         };
-        let loaded = self.take_in(clients, known, &rows)?;
+        self.take_in_checked(connection, clients, known, &rows)
+            .await
+    }
+
+    /// Decodes the rows of clients. If one is damaged, it may be that this process lacks its key.
+    async fn take_in_checked(
+        &self,
+        connection: &Connection,
+        clients: &[ClientKey],
+        known: &RowsByClient,
+        rows: &[Row],
+    ) -> Result<LoadedClients, Failure> {
+        let loaded = self.take_in(clients, known, rows)?;
         let mut loaded_rows = loaded.iter().map(|(_, rows)| rows);
         if self.heard.epoch() != self.settings.load().version
             && loaded_rows.any(|rows| rows.as_ref().map_or(true, |rows| rows.is_damaged))
@@ -260,6 +274,12 @@ impl Shared {
         }
         read!(self, |connection| self.fetch(&connection, clients))
     }
+}
+
+/// The version of the known rows of a client, as a parameter.
+fn version_in(known: &RowsByClient, client: ClientKey) -> Option<i64> {
+    let rows = known.get(&client);
+    rows.and_then(|rows| rows.version()).map(u64::cast_signed)
 }
 
 pub(super) fn lost_meta() -> Error {

@@ -307,7 +307,7 @@ impl RowEdit {
         };
         match self.seen.iter_mut().find(is_of) {
             Some(seen) => {
-                touch.at.put_on(&mut seen.access, self.now);
+                touch.at.by(self.now).put_on(&mut seen.access, self.now);
                 true
             }
             None => false,

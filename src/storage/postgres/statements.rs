@@ -2,47 +2,6 @@
 
 use tokio_postgres::types::Type;
 
-/// A statement with parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Statement {
-    Epoch,
-    LoadOne,
-    LoadMany,
-    LoadChecked,
-    Place,
-    Lock,
-    Found,
-    Change,
-    FoundMany,
-    ChangeMany,
-    FoundLarge,
-    ChangeLarge,
-    Insert,
-    Replace,
-    Remove,
-    PutPackages,
-    DropPackages,
-    Touch,
-    Note,
-    Page,
-    Owned,
-    Settings,
-    Configure,
-    SetKeys,
-    Fence,
-    Expired,
-    Ahead,
-    Stale,
-    Rows,
-    Count,
-    MoveSweeps,
-    Lease,
-    EndLease,
-}
-
-/// How many statements there are.
-pub(super) const STATEMENTS: usize = Statement::EndLease as usize + 1;
-
 /// A parameter that is an array, for `unnest`. With the parameter itself, the server knows how many elements it has. It then
 /// takes a plan that is made anew for each use to be cheaper for fewer than ten, and making it takes longer than the rest.
 macro_rules! keys {
@@ -79,6 +38,14 @@ macro_rules! packages {
 /// epoch and the server's time come along. The time is computed once, not for each row.
 macro_rules! load {
     ($clients:expr, $known:literal) => {
+        load!(
+            $clients,
+            $known,
+            unless_known!($known, packages!("p.place")),
+            unless_known!($known, packages!("p.body"))
+        )
+    };
+    ($clients:expr, $known:literal, $places:expr, $bodies:expr) => {
         concat!(
             "SELECT m.epoch, m.now, c.client, c.version, c.seen, c.sweep_at,",
             unless_known!($known, "c.past"),
@@ -89,9 +56,9 @@ macro_rules! load {
             ",",
             unless_known!($known, "c.owners"),
             ",",
-            unless_known!($known, packages!("p.place")),
+            $places,
             ",",
-            unless_known!($known, packages!("p.body")),
+            $bodies,
             " FROM (SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now",
             " FROM {s}cloakroom_meta WHERE one = 1) m LEFT JOIN ",
             $clients
@@ -104,14 +71,20 @@ const EPOCH: &str = "SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000
 
 const LOAD_ONE: &str = load!("{s}cloakroom_client c ON c.client = $1", "$2");
 
-const LOAD_MANY: &str = load!(
-    concat!(
-        "(unnest(",
-        keys!(),
-        ", $2) AS k(client, known) JOIN {s}cloakroom_client c ON c.client = k.client) ON true"
-    ),
-    "k.known"
-);
+macro_rules! many {
+    () => {
+        concat!(
+            "(unnest(",
+            keys!(),
+            ", $2) AS k(client, known) JOIN {s}cloakroom_client c ON c.client = k.client) ON true"
+        )
+    };
+}
+
+const LOAD_MANY: &str = load!(many!(), "k.known");
+
+/// Without the packages that have rows of their own: to remove them, their names suffice.
+const LOAD_SWEPT: &str = load!(many!(), "k.known", " NULL::bytea[]", " NULL::bytea[]");
 
 /// No row at all, if clients that were read before have other versions, or others that were absent are there.
 const LOAD_CHECKED: &str = concat!(
@@ -428,124 +401,86 @@ const MANY_ROWS: &[Type] = &[
     Type::BYTEA_ARRAY,
 ];
 
-impl Statement {
-    /// The text, in which `{s}` stands for the schema.
-    pub(super) fn text(self) -> &'static str {
-        match self {
-            Self::Epoch => EPOCH,
-            Self::LoadOne => LOAD_ONE,
-            Self::LoadMany => LOAD_MANY,
-            Self::LoadChecked => LOAD_CHECKED,
-            Self::Place => PLACE,
-            Self::Lock => LOCK,
-            Self::Found => FOUND,
-            Self::Change => CHANGE,
-            Self::FoundMany => FOUND_MANY,
-            Self::ChangeMany => CHANGE_MANY,
-            Self::FoundLarge => FOUND_LARGE,
-            Self::ChangeLarge => CHANGE_LARGE,
-            Self::Insert => INSERT,
-            Self::Replace => REPLACE,
-            Self::Remove => REMOVE,
-            Self::PutPackages => PUT_PACKAGES,
-            Self::DropPackages => DROP_PACKAGES,
-            Self::Touch => TOUCH,
-            Self::Note => NOTE,
-            Self::Page => PAGE,
-            Self::Owned => OWNED,
-            Self::Settings => SETTINGS,
-            Self::Configure => CONFIGURE,
-            Self::SetKeys => SET_KEYS,
-            Self::Fence => FENCE,
-            Self::Expired => EXPIRED,
-            Self::Ahead => AHEAD,
-            Self::Stale => STALE,
-            Self::Rows => ROWS,
-            Self::Count => COUNT,
-            Self::MoveSweeps => MOVE_SWEEPS,
-            Self::Lease => LEASE,
-            Self::EndLease => END_LEASE,
-        }
-    }
+const CLIENT: Type = Type::UUID;
+const NUMBER: Type = Type::INT8;
+const BYTES: Type = Type::BYTEA;
+const CLIENTS: Type = Type::UUID_ARRAY;
+const NUMBERS: Type = Type::INT8_ARRAY;
+const MANY: Type = Type::BYTEA_ARRAY;
 
-    /// The types of the parameters. They are stated, because a statement that is not prepared needs them.
-    pub(super) fn types(self) -> &'static [Type] {
-        const CLIENT: Type = Type::UUID;
-        const NUMBER: Type = Type::INT8;
-        const BYTES: Type = Type::BYTEA;
-        const CLIENTS: Type = Type::UUID_ARRAY;
-        const MANY: Type = Type::BYTEA_ARRAY;
-        match self {
-            Self::Epoch | Self::Settings | Self::Count => &[],
-            Self::LoadOne => &[CLIENT, NUMBER],
-            Self::LoadMany => &[CLIENTS, Type::INT8_ARRAY],
-            Self::Lock | Self::Rows => &[CLIENTS],
-            Self::LoadChecked => &[CLIENTS, CLIENTS, Type::INT8_ARRAY, CLIENTS],
-            Self::Place => &[CLIENTS, Type::INT8_ARRAY, MANY, NUMBER],
-            Self::Found => ROW.split_at(COLUMNS).0,
-            Self::Change => ROW.split_at(COLUMNS + 2).0,
-            Self::ChangeLarge => ROW,
-            Self::FoundLarge => NEW_LARGE_ROW,
-            Self::FoundMany | Self::Insert => MANY_ROWS.split_at(COLUMNS).0,
-            Self::ChangeMany | Self::Replace => MANY_ROWS,
-            Self::Remove => &[CLIENTS, Type::INT8_ARRAY, MANY],
-            Self::PutPackages | Self::Touch => &[CLIENTS, MANY, MANY],
-            Self::DropPackages => &[CLIENTS, MANY],
-            Self::Note => &[CLIENT, NUMBER, BYTES, BYTES, NUMBER, BYTES],
-            Self::Page => &[CLIENT, NUMBER],
-            Self::Owned => &[MANY],
-            Self::Configure => &[NUMBER, NUMBER, BYTES],
-            Self::SetKeys => &[NUMBER, BYTES, BYTES],
-            Self::Fence => &[NUMBER, NUMBER, BYTES, BYTES, BYTES],
-            Self::Expired | Self::Ahead => &[NUMBER, NUMBER],
-            Self::Stale => &[CLIENT, NUMBER, NUMBER, NUMBER],
-            Self::MoveSweeps => &[CLIENTS, Type::INT8_ARRAY, Type::INT8_ARRAY],
-            Self::Lease => &[BYTES, NUMBER],
-            Self::EndLease => &[BYTES],
+/// Each with its text and the types of its parameters.
+macro_rules! statements {
+    ($($name:ident: $text:ident, $types:expr;)*) => {
+        /// A statement with parameters.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Statement {
+            $($name,)*
         }
-    }
+
+        /// All statements, by number.
+        pub(super) const ALL: &[Statement] = &[$(Statement::$name,)*];
+
+        impl Statement {
+            /// The text, in which `{s}` stands for the schema.
+            pub(super) fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// The types of the parameters. They are stated, because a statement that is not prepared needs them.
+            pub(super) fn types(self) -> &'static [Type] {
+                match self {
+                    $(Self::$name => $types,)*
+                }
+            }
+        }
+    };
 }
+
+statements! {
+    Epoch: EPOCH, &[];
+    LoadOne: LOAD_ONE, &[CLIENT, NUMBER];
+    LoadMany: LOAD_MANY, &[CLIENTS, NUMBERS];
+    LoadSwept: LOAD_SWEPT, &[CLIENTS, NUMBERS];
+    LoadChecked: LOAD_CHECKED, &[CLIENTS, CLIENTS, NUMBERS, CLIENTS];
+    Place: PLACE, &[CLIENTS, NUMBERS, MANY, NUMBER];
+    Lock: LOCK, &[CLIENTS];
+    Found: FOUND, ROW.split_at(COLUMNS).0;
+    Change: CHANGE, ROW.split_at(COLUMNS + 2).0;
+    FoundMany: FOUND_MANY, MANY_ROWS.split_at(COLUMNS).0;
+    ChangeMany: CHANGE_MANY, MANY_ROWS;
+    FoundLarge: FOUND_LARGE, NEW_LARGE_ROW;
+    ChangeLarge: CHANGE_LARGE, ROW;
+    Insert: INSERT, MANY_ROWS.split_at(COLUMNS).0;
+    Replace: REPLACE, MANY_ROWS;
+    Remove: REMOVE, &[CLIENTS, NUMBERS, MANY];
+    PutPackages: PUT_PACKAGES, &[CLIENTS, MANY, MANY];
+    DropPackages: DROP_PACKAGES, &[CLIENTS, MANY];
+    Touch: TOUCH, &[CLIENTS, MANY, MANY];
+    Note: NOTE, &[CLIENT, NUMBER, BYTES, BYTES, NUMBER, BYTES];
+    Page: PAGE, &[CLIENT, NUMBER];
+    Owned: OWNED, &[MANY];
+    Settings: SETTINGS, &[];
+    Configure: CONFIGURE, &[NUMBER, NUMBER, BYTES];
+    SetKeys: SET_KEYS, &[NUMBER, BYTES, BYTES];
+    Fence: FENCE, &[NUMBER, NUMBER, BYTES, BYTES, BYTES];
+    Expired: EXPIRED, &[NUMBER, NUMBER];
+    Ahead: AHEAD, &[NUMBER, NUMBER];
+    Stale: STALE, &[CLIENT, NUMBER, NUMBER, NUMBER];
+    Rows: ROWS, &[CLIENTS];
+    Count: COUNT, &[];
+    MoveSweeps: MOVE_SWEEPS, &[CLIENTS, NUMBERS, NUMBERS];
+    Lease: LEASE, &[BYTES, NUMBER];
+    EndLease: END_LEASE, &[BYTES];
+}
+
+/// How many statements there are.
+pub(super) const STATEMENTS: usize = ALL.len();
 
 /// The texts of all statements, for one schema.
 #[derive(Debug)]
 pub(super) struct SchemaTexts(Vec<String>);
-
-/// All statements, by number.
-pub(super) const ALL: [Statement; STATEMENTS] = [
-    Statement::Epoch,
-    Statement::LoadOne,
-    Statement::LoadMany,
-    Statement::LoadChecked,
-    Statement::Place,
-    Statement::Lock,
-    Statement::Found,
-    Statement::Change,
-    Statement::FoundMany,
-    Statement::ChangeMany,
-    Statement::FoundLarge,
-    Statement::ChangeLarge,
-    Statement::Insert,
-    Statement::Replace,
-    Statement::Remove,
-    Statement::PutPackages,
-    Statement::DropPackages,
-    Statement::Touch,
-    Statement::Note,
-    Statement::Page,
-    Statement::Owned,
-    Statement::Settings,
-    Statement::Configure,
-    Statement::SetKeys,
-    Statement::Fence,
-    Statement::Expired,
-    Statement::Ahead,
-    Statement::Stale,
-    Statement::Rows,
-    Statement::Count,
-    Statement::MoveSweeps,
-    Statement::Lease,
-    Statement::EndLease,
-];
 
 impl SchemaTexts {
     /// The texts for the tables of a schema; of the connection's search path, if none is given.

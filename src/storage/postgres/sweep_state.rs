@@ -1,5 +1,6 @@
 //! The sweeps of this process that are under way.
 
+use super::cache::RowCache;
 use super::current::RowsByClient;
 use super::load_queue::RowsOrDamage;
 use crate::client_id::ClientKey;
@@ -7,6 +8,8 @@ use crate::expiry::ExpiryPolicy;
 use crate::storage::ContainerId;
 use std::collections::{HashMap, VecDeque};
 
+/// About how many bytes of rows are kept between the look of a sweep and its commit.
+const READ_LAST: usize = 4 << 20;
 /// How many sweeps that were broken off are remembered at most.
 const REMEMBERED: usize = 8;
 
@@ -19,7 +22,7 @@ pub(super) struct SweepState {
     pub(super) read_by: HashMap<ContainerId, ExpiryPolicy>,
     under_way: VecDeque<(ContainerId, ClientKey, SweepPass)>,
     /// The rows that sweeps have read last, so that their commits need not read them again.
-    read_last: [RowsByClient; 2],
+    read_last: RowCache,
 }
 
 /// What a sweep still has to read.
@@ -46,30 +49,29 @@ impl SweepState {
             has_swept: false,
             read_by: HashMap::new(),
             under_way: VecDeque::new(),
-            read_last: Default::default(),
+            read_last: RowCache::new(READ_LAST),
         }
     }
 
-    /// Notes what a sweep has read, in place of what was read two times before. No commit may start from rows that lack
-    /// their large packages, nor from damaged ones, which may be right on the server by now.
+    /// Notes what a sweep has read.
     pub(super) fn note_read(&mut self, found: &[(ClientKey, RowsOrDamage)]) {
-        let whole = found.iter().filter_map(|(client, rows)| {
-            let rows = rows.as_ref().ok()?;
-            (!rows.has_large_packages() && !rows.is_damaged).then(|| (*client, rows.clone()))
-        });
-        self.read_last.swap(0, 1);
-        let [newest, _] = &mut self.read_last;
-        newest.clear();
-        newest.extend(whole);
+        for (client, rows) in found {
+            if let Ok(rows) = rows {
+                self.read_last.put(*client, rows.clone());
+            }
+        }
     }
 
-    /// What sweeps have read last of these clients.
-    pub(super) fn read_of(&self, clients: &[ClientKey]) -> RowsByClient {
-        let of = |client| self.read_last.iter().find_map(|rows| rows.get(client));
-        let found = clients.iter();
+    /// What sweeps have read last of these clients. They do not read it again.
+    pub(super) fn take_read(&mut self, clients: &[ClientKey]) -> RowsByClient {
+        let mut found = RowsByClient::new();
+        for client in clients {
+            if let Some(rows) = self.read_last.get(*client) {
+                found.insert(*client, rows);
+                self.read_last.remove(*client);
+            }
+        }
         found
-            .filter_map(|client| Some((*client, of(client)?.clone())))
-            .collect()
     }
 
     /// Notes how a sweep goes on that was told of the sessions up to a client.

@@ -13,7 +13,7 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::contain::contain_future;
 use crate::error::Result;
-use crate::storage::{Touch, TouchOutcome};
+use crate::storage::{Touch, TouchAt, TouchOutcome};
 use futures_channel::oneshot;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -60,6 +60,13 @@ struct WaitingTouch {
 type TouchedClients = BTreeMap<ClientKey, Option<Arc<StoredClient>>>;
 
 impl WaitingTouch {
+    /// The access. A time that lies too far ahead by the clock as it is counts as now from here on, so that it does not come
+    /// back once somebody has met it (C3.5).
+    fn met(&mut self, now: Timestamp) -> Touch {
+        self.touch.at = self.touch.at.by(now);
+        self.touch
+    }
+
     /// Answers whoever waits that nothing is known yet.
     fn leave(&mut self) {
         if let Some(reply) = self.reply.take() {
@@ -85,15 +92,11 @@ impl TouchQueue {
         touches.push(waiting);
     }
 
-    /// The accesses of a client, the earlier ones first. A time that lies too far ahead by the clock as it is counts as now
-    /// from here on, so that it does not come back once a commit has met it (C3.5).
+    /// The accesses of a client, the earlier ones first.
     fn of(&mut self, client: ClientKey, now: Timestamp) -> impl Iterator<Item = Touch> {
         let claimed = self.claimed.get_mut(&client).into_iter().flatten();
         let next = self.next.get_mut(&client).into_iter().flatten();
-        claimed.chain(next).map(move |it| {
-            it.touch.at = it.touch.at.by(now);
-            it.touch
-        })
+        claimed.chain(next).map(move |it| it.met(now))
     }
 }
 
@@ -141,8 +144,8 @@ impl PendingTouches {
     /// The accesses of a client of the batch.
     fn claimed(&self, client: ClientKey, now: Timestamp) -> Vec<Touch> {
         let mut waiting = lock(&self.waiting);
-        let count = waiting.claimed.get(&client).map_or(0, Vec::len);
-        waiting.of(client, now).take(count).collect()
+        let touches = waiting.claimed.get_mut(&client).into_iter().flatten();
+        touches.map(|it| it.met(now)).collect()
     }
 
     /// Puts accesses back that are not written yet. Nobody waits for them any longer: a request must not wait for as long as
@@ -240,13 +243,14 @@ impl PendingTouches {
             if !changes.is_empty() {
                 let written = send(shared, &changes).await?;
                 for (client, change) in changes {
-                    if !written.contains(&client) {
-                        batch.insert(client, None);
-                        continue;
+                    let is_written = written.contains(&client);
+                    if is_written {
+                        lock(&shared.cache).put(client, change.after.clone());
                     }
-                    batch.remove(&client);
-                    lock(&shared.cache).put(client, change.after.clone());
-                    self.answer(shared, client, Some(&change));
+                    match is_written && self.is_answered(shared, client, &change) {
+                        true => drop(batch.remove(&client)),
+                        false => drop(batch.insert(client, None)),
+                    }
                 }
             }
             if batch.is_empty() {
@@ -312,24 +316,45 @@ impl PendingTouches {
         found
     }
 
+    /// Answers those who wait for the accesses of a client that are written, unless one of them was lowered after it was sent:
+    /// who has met it relies on that.
+    fn is_answered(&self, shared: &Shared, client: ClientKey, change: &SeenChange) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let touches = waiting.claimed.get(&client).into_iter().flatten();
+        let is_as_sent = touches
+            .map(|it| it.touch.at)
+            .eq(change.sent.iter().copied());
+        if is_as_sent {
+            let touches = waiting.claimed.remove(&client);
+            drop(waiting);
+            answer(shared, touches, Some(change));
+        }
+        is_as_sent
+    }
+
     /// Answers those who wait for the accesses of a client. These are no longer under way.
     fn answer(&self, shared: &Shared, client: ClientKey, change: Option<&SeenChange>) {
         let touches = lock(&self.waiting).claimed.remove(&client);
-        let outcomes = change.map(|change| change.outcomes.as_slice());
-        let mut outcomes = outcomes.unwrap_or_default().iter();
-        for touch in touches.into_iter().flatten() {
-            touch.reply(*outcomes.next().unwrap_or(&TouchOutcome::Ended));
-        }
-        let recorded = change.map_or(0, |change| change.recorded);
-        shared
-            .counters
-            .touches
-            .fetch_add(recorded, Ordering::Relaxed);
+        answer(shared, touches, change);
     }
+}
+
+fn answer(shared: &Shared, touches: Option<Vec<WaitingTouch>>, change: Option<&SeenChange>) {
+    let outcomes = change.map(|change| change.outcomes.as_slice());
+    let mut outcomes = outcomes.unwrap_or_default().iter();
+    for touch in touches.into_iter().flatten() {
+        touch.reply(*outcomes.next().unwrap_or(&TouchOutcome::Ended));
+    }
+    let recorded = change.map_or(0, |change| change.recorded);
+    shared
+        .counters
+        .touches
+        .fetch_add(recorded, Ordering::Relaxed);
 }
 
 /// The new access times of a client.
 struct SeenChange {
+    sent: Vec<TouchAt>,
     before: Vec<u8>,
     after: Arc<StoredClient>,
     outcomes: Vec<TouchOutcome>,
@@ -378,6 +403,7 @@ fn change(
         row.seen = seen;
     }
     Some(SeenChange {
+        sent: touches.iter().map(|touch| touch.at).collect(),
         before: stored.seen.clone(),
         after: Arc::new(after),
         outcomes,
@@ -458,6 +484,7 @@ mod tests {
                 time: Timestamp(time),
                 slack: Duration::ZERO,
                 founded: None,
+                lowered_from: None,
             },
         }
     }

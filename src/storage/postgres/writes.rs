@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use tokio_postgres::Row;
 
+/// How many bytes of large packages go in one message, unless one alone is larger.
+const MESSAGE: usize = 16 << 20;
+
 /// A row that is written in place of another, or as a new one.
 pub(super) struct ClientRowWrite<'a> {
     pub(super) client: ClientKey,
@@ -198,7 +201,7 @@ pub(super) fn requests<'a>(
             Ok(())
         }));
     }
-    if !put.is_empty() {
+    for put in in_messages(put) {
         requests.push(Box::pin(async move {
             let clients: Vec<_> = put.iter().map(|(client, ..)| client).collect();
             let places: Vec<_> = put.iter().map(|(_, place, _)| *place).collect();
@@ -209,6 +212,26 @@ pub(super) fn requests<'a>(
         }));
     }
     requests
+}
+
+/// A large package, and its client.
+type PutPackage<'a> = (SqlKey, &'a [u8], &'a [u8]);
+
+/// Large packages in groups of bounded size: the server takes no message of more than a gigabyte.
+fn in_messages(all: Vec<PutPackage<'_>>) -> Vec<Vec<PutPackage<'_>>> {
+    let (mut groups, mut room) = (Vec::new(), 0);
+    for put in all {
+        let (.., body) = put;
+        match groups.last_mut() {
+            Some(group) if body.len() <= room => Vec::push(group, put),
+            _ => {
+                groups.push(vec![put]);
+                room = MESSAGE;
+            }
+        }
+        room = room.saturating_sub(body.len());
+    }
+    groups
 }
 
 /// Removes rows.
@@ -253,6 +276,21 @@ pub(super) fn renumber<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // C5.5
+    #[test]
+    fn large_packages_go_in_messages_of_bounded_size() {
+        let [small, large] = [1 << 20, MESSAGE + 1].map(|len| vec![0; len]);
+        fn lens(all: Vec<&[u8]>) -> Vec<usize> {
+            let client = ClientKey::from_bytes([0; 16]);
+            let all = all.into_iter();
+            let all = all.map(|body| (SqlKey(client), &b"place"[..], body));
+            in_messages(all.collect()).iter().map(Vec::len).collect()
+        }
+        assert!(lens(Vec::new()).is_empty());
+        assert_eq!(lens(vec![&*small; 33]), [16, 16, 1]);
+        assert_eq!(lens(vec![&*small, &*large, &*small]), [1, 1, 1]);
+    }
 
     // C8.2
     #[test]

@@ -54,6 +54,7 @@ impl TxnState {
             time: self.now,
             slack: policy.resolution_of(&times, None),
             founded: (times.created > latest).then_some((times.created, self.now)),
+            lowered_from: None,
         };
         // A time too far in the future is lowered by the first transaction that reads it (C3.5).
         (due || policy.is_ahead(&times, now)).then_some(at)

@@ -108,6 +108,12 @@ impl Drop for Database {
 }
 
 impl Role<'_> {
+    /// Its name on the server.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The database, as this role.
     #[must_use]
     pub fn url(&self) -> String {

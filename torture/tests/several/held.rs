@@ -38,3 +38,33 @@ pub(crate) fn waiting(database: &Database) -> u64 {
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
     database.sql(waiting).trim().parse().unwrap()
 }
+
+const LOOP: &str = "LOOP EXIT WHEN (SELECT is_open FROM gate); PERFORM pg_sleep(0.01); END LOOP";
+
+/// What stops statements until it is opened.
+pub(crate) struct Gate<'a>(&'a Database);
+
+impl<'a> Gate<'a> {
+    /// A statement that waits for it. [`is_sleeping`] tells that one waits.
+    pub(crate) fn wait() -> String {
+        format!("DO $$ BEGIN {LOOP}; END $$")
+    }
+
+    pub(crate) fn new(database: &'a Database) -> Self {
+        database.sql("CREATE TABLE gate (is_open bool); INSERT INTO gate VALUES (false)");
+        Self(database)
+    }
+
+    /// Makes statements wait: `trigger` is the kind of the trigger that waits, and `when` says for which rows.
+    pub(crate) fn stops(self, trigger: &str, when: &str) -> Self {
+        self.0.sql(&format!(
+            "CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {LOOP}; RETURN NEW; END $$;
+             CREATE {trigger} pass {when} EXECUTE FUNCTION pass()"
+        ));
+        self
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.sql("UPDATE gate SET is_open = true");
+    }
+}

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accesses;
 mod batches;
 mod commands;
 mod encryption;

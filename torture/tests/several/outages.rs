@@ -1,7 +1,7 @@
 //! C10.2: a server that goes away, answers late, or whose answers are lost. What was acknowledged is there once, what was
 //! refused is not, no session is read as empty, and no call hangs.
 
-use crate::held::{is_sleeping, is_waited_for};
+use crate::held::{Gate, is_sleeping, is_waited_for};
 use crate::place::connect;
 use crate::support::wait::{eventually, until};
 use cloakroom::{Error, ErrorKind, PostgresSettings, Store, Txn};
@@ -285,12 +285,9 @@ fn a_change_of_a_large_package_whose_answer_is_lost_is_made_once() {
         };
         change("a").unwrap();
         // The statement is done, and does not end.
-        database.sql(
-            "CREATE TABLE gate (is_open bool); INSERT INTO gate VALUES (false);
-             CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             LOOP EXIT WHEN (SELECT is_open FROM gate); PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END $$;
-             CREATE CONSTRAINT TRIGGER pass AFTER INSERT OR UPDATE ON cloakroom_package
-             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pass()",
+        let gate = Gate::new(&database).stops(
+            "CONSTRAINT TRIGGER",
+            "AFTER INSERT OR UPDATE ON cloakroom_package DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
         );
         thread::scope(|scope| {
             let changing = scope.spawn(|| change("b"));
@@ -304,7 +301,7 @@ fn a_change_of_a_large_package_whose_answer_is_lost_is_made_once() {
                      AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Lock'",
                 );
             }
-            database.sql("UPDATE gate SET is_open = true");
+            gate.open();
             changing.join().unwrap().unwrap();
         });
         let txn = store.begin().unwrap();

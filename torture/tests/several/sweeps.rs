@@ -1,6 +1,6 @@
 //! C3.7, C10.3: what a sweep reads on a server, and which of several processes sweeps.
 
-use crate::held::{is_sleeping, is_waited_for, waiting, while_held};
+use crate::held::{Gate, is_sleeping, is_waited_for, waiting, while_held};
 use crate::place::{Place, connect};
 use crate::support::visitors::{again, put};
 use crate::support::wait::until;
@@ -62,8 +62,9 @@ fn a_session_that_comes_back_after_a_sweep_has_read_it_stays_and_the_others_of_i
         return;
     };
     let clock = clock();
+    let settings = PostgresSettings::new().deadline(MINUTE / 2);
     let builder = Store::builder().clock(clock.clone()).implicit_sweeps(false);
-    let store = connect(builder, &database.url());
+    let store = connect(builder.postgres(settings), &database.url());
     let container = store.container("").unwrap();
     container.sweep().unwrap();
     let ids = visitors(&store, 3);
@@ -91,11 +92,15 @@ fn a_session_that_comes_back_after_a_sweep_has_read_it_stays_and_the_others_of_i
     });
     database.sql(&format!("{}; {}", save("later"), set("earlier")));
     clock.advance(20 * MINUTE);
-    let change = format!("{}; SELECT pg_sleep(3)", set("later"));
+    let gate = Gate::new(&database);
+    let change = format!("{}; {}", set("later"), Gate::wait());
     let swept = thread::scope(|scope| {
         scope.spawn(|| database.sql(&change));
         until("the row changes", || is_sleeping(&database));
-        container.sweep().unwrap()
+        let sweeping = scope.spawn(|| container.sweep().unwrap());
+        until("the sweep has read it", || is_waited_for(&database));
+        gate.open();
+        sweeping.join().unwrap()
     });
     assert_eq!((swept.scanned, swept.removed), (3, 2));
     assert!(
@@ -109,6 +114,34 @@ fn a_session_that_comes_back_after_a_sweep_has_read_it_stays_and_the_others_of_i
     );
     let left = "SELECT (SELECT count(*) FROM cloakroom_package), (SELECT count(*) FROM cloakroom_client WHERE body IS NOT NULL)";
     assert_eq!(database.sql(left).trim(), "0|1");
+}
+
+// C5.5: large packages may take more than there is memory, or time.
+#[test]
+fn a_sweep_reads_no_large_package() {
+    let Some(database) = database() else {
+        return;
+    };
+    let clock = clock();
+    let open = |url: &str| {
+        let builder = Store::builder().clock(clock.clone()).implicit_sweeps(false);
+        connect(builder, url)
+    };
+    let store = open(&database.url());
+    for id in visitors(&store, 3) {
+        fill(&store, &id, "large", &"large".repeat(1000));
+    }
+    let role = database.role();
+    let sweeping = open(&role.url());
+    let name = role.name();
+    database.sql(&format!(
+        "REVOKE SELECT ON cloakroom_package FROM {name};
+         GRANT SELECT (client, place) ON cloakroom_package TO {name}"
+    ));
+    clock.advance(70 * MINUTE);
+    assert_eq!(sweeping.container("").unwrap().sweep().unwrap().removed, 3);
+    let left = "SELECT (SELECT count(*) FROM cloakroom_package), (SELECT count(*) FROM cloakroom_client WHERE body IS NOT NULL)";
+    assert_eq!(database.sql(left).trim(), "0|0");
 }
 
 #[test]

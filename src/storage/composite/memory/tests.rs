@@ -39,6 +39,7 @@ fn access(time: i64) -> TouchAt {
         time: Timestamp(time),
         slack: Duration::from_secs(3600),
         founded: None,
+        lowered_from: None,
     }
 }
 

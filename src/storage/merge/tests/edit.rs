@@ -213,6 +213,7 @@ impl Edit {
             time: Timestamp(time),
             slack: Duration::from_millis(10),
             founded: founded.map(|(wrong, lowered)| (Timestamp(wrong), Timestamp(lowered))),
+            lowered_from: None,
         });
         self
     }

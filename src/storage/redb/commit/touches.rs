@@ -114,7 +114,8 @@ impl Touches {
     }
 
     /// Records a touch; returns how many wait now.
-    pub(crate) fn add(&self, touch: Touch, now: Timestamp) -> usize {
+    pub(crate) fn add(&self, mut touch: Touch, now: Timestamp) -> usize {
+        touch.at = touch.at.by(now);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let key = key_of(touch.session);
         if self.is_over(&touch) {
@@ -220,6 +221,7 @@ fn merge(times: &mut AccessTimes, touch: Touch, now: Timestamp) {
         entry.1.time = touch.at.merged_with(entry.1.time, now);
         entry.1.slack = touch.at.slack;
         entry.1.founded = entry.1.founded.or(touch.at.founded);
+        entry.1.lowered_from = entry.1.lowered_from.or(touch.at.lowered_from);
     } else if entry.0.0 < incarnation.0 {
         // The earlier session is over.
         *entry = (incarnation, touch.at);
@@ -251,6 +253,7 @@ mod tests {
                 time: Timestamp(time),
                 slack: Duration::ZERO,
                 founded: None,
+                lowered_from: None,
             },
         }
     }
