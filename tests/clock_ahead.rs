@@ -10,7 +10,7 @@
 
 mod support;
 
-use cloakroom::{ClientId, Clock, ContainerSettings, Session, Store, StoreBuilder};
+use cloakroom::{ClientId, Clock, ContainerSettings, Session, Store, StoreBuilder, Transaction};
 use std::time::Duration;
 use support::clock::{HOUR, MOMENT};
 use support::store::builder;
@@ -140,6 +140,40 @@ fn a_visit_lowers_what_is_recorded_beneath_a_touch_that_waits() {
     assert!(lives(&store, &id));
     clock.advance(MOMENT);
     assert!(!lives(&store, &id));
+}
+
+// C3.5: in the container that the transaction writes to, and in the one that it only reads.
+#[test]
+fn a_transaction_that_began_ahead_records_its_access_as_of_its_commit() {
+    let right = "2026-01-01T00:00:00Z".parse().unwrap();
+    for writes in [false, true] {
+        let clock = Clock::manual(right);
+        let store = builder(&clock).in_memory().unwrap();
+        store.register("shop", ContainerSettings::new()).unwrap();
+        let id = visitor(&store);
+        let txn = store.begin().unwrap();
+        let shop = txn.session(&id).unwrap().pkg("shop");
+        shop.insert("n", 1).unwrap();
+        txn.commit().unwrap();
+        store.checkpoint().unwrap();
+        let read = |txn: &Transaction| {
+            let session = txn.session(&id).unwrap();
+            ["app", "shop"].map(|package| session.pkg(package).get::<u32>("n").unwrap())
+        };
+        clock.advance(HOUR - MOMENT);
+        let txn = store.begin().unwrap();
+        assert!(read(&txn).iter().all(Option::is_some));
+        if writes {
+            let app = txn.session(&id).unwrap().pkg("app");
+            app.insert("n", 2).unwrap();
+        }
+        clock.set(right);
+        txn.commit().unwrap();
+        store.checkpoint().unwrap();
+        clock.advance(HOUR + MOMENT);
+        let txn = store.begin().unwrap();
+        assert_eq!(read(&txn), [None, None], "writes: {writes}");
+    }
 }
 
 // C3.8

@@ -374,9 +374,10 @@ fn removal(
 
 /// Sessions that are being removed.
 struct Removal {
-    /// Who they are and whose, where the application is told of them.
+    /// Who they are and whose, where the application is told of them. Those whose times are only lowered are not among them.
     told: Vec<(ClientKey, Option<Arc<str>>)>,
-    sent: u64,
+    /// How many have expired.
+    expired: u64,
     /// How many of them only lead on from a renewed id. Nothing brings these back.
     leading: u64,
     answer: mpsc::Receiver<Result<u64>>,
@@ -388,12 +389,14 @@ impl Removal {
     fn begin(env: &Env, set: Box<ChangeSet>) -> Self {
         let told = match env.events {
             Some(_) => {
-                let told = set.clients.iter().filter(|change| !leads_on(change));
+                let told = set.clients.iter().filter(|change| is_expired(change));
+                let told = told.filter(|change| !leads_on(change));
                 told.map(owned).collect()
             }
             None => Vec::new(),
         };
-        let sent = set.clients.len() as u64;
+        let expired = set.clients.iter().filter(|change| is_expired(change));
+        let expired = expired.count() as u64;
         let leading = set.clients.iter().filter(|change| leads_on(change));
         let leading = leading.count() as u64;
         let (reply, answer) = mpsc::sync_channel(1);
@@ -413,7 +416,7 @@ impl Removal {
         );
         Self {
             told,
-            sent,
+            expired,
             leading,
             answer,
             _submission: submission,
@@ -424,14 +427,21 @@ impl Removal {
     fn end(self, env: &Env, container: &ContainerEntry) -> Result<u64> {
         let removed = self.answer.recv().map_err(|_| Error::stopped())??;
         if let Some(events) = &env.events {
-            let all = self.sent == removed;
-            let keys: Vec<_> = self.told.iter().map(|(client, _)| *client).collect();
-            let newest = env.snapshot()?;
-            if !all {
-                newest.load(&keys).wait()?;
-            }
+            let newest = match self.expired == removed {
+                true => None,
+                false => {
+                    let keys: Vec<_> = self.told.iter().map(|(client, _)| *client).collect();
+                    let newest = env.snapshot()?;
+                    newest.load(&keys).wait()?;
+                    Some(newest)
+                }
+            };
+            let left = |client| match &newest {
+                Some(newest) => newest.session(container.id(), client),
+                None => Ok(None),
+            };
             for (client, owner) in self.told {
-                if all || newest.session(container.id(), client)?.is_none() {
+                if left(client)?.is_none() {
                     events.tell(SessionEvent::Ended(EndedEvent {
                         client,
                         reason: EndReason::Expired,
@@ -443,6 +453,11 @@ impl Removal {
         }
         Ok(removed.saturating_sub(self.leading))
     }
+}
+
+/// Whether a change removes its session. Otherwise it lowers the session's times.
+fn is_expired(change: &ClientChange) -> bool {
+    change.seen.iter().all(|seen| seen.touch.is_none())
 }
 
 /// Whether a row only leads from a renewed id to its session, which lives on (C8.4).

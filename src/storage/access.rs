@@ -59,7 +59,8 @@ pub(crate) struct TouchAt {
     pub(crate) slack: Duration,
     /// The time when the session was founded, if it lay too far ahead, and the time that replaces it.
     pub(crate) founded: Option<(Timestamp, Timestamp)>,
-    /// The time that it had, if that lay too far ahead. It may be recorded by now, and gives way.
+    /// The time that it had, if that lay too far ahead. It may be recorded by now, and gives way. Of a clock that was set back
+    /// twice meanwhile, this is the first time.
     pub(crate) lowered_from: Option<Timestamp>,
 }
 

@@ -201,7 +201,8 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             if let Some(touch) = session.seen.touch
                 && row.incarnation == incarnation
             {
-                touch.correct(&mut lowered.access, self.rows.now());
+                let now = self.rows.now();
+                touch.by(now).correct(&mut lowered.access, now);
             }
             if lowered != *row {
                 self.writes.sessions.push(SessionWrite {

@@ -505,9 +505,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_statement_has_its_place_and_the_types_of_its_parameters() {
-        for (at, statement) in ALL.iter().enumerate() {
-            assert_eq!(*statement as usize, at);
+    fn each_statement_has_the_types_of_its_parameters() {
+        for statement in ALL {
             let text = statement.text();
             let largest = (1..=20).rev().find(|n| text.contains(&format!("${n}")));
             assert_eq!(

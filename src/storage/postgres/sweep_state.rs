@@ -8,7 +8,7 @@ use crate::expiry::ExpiryPolicy;
 use crate::storage::ContainerId;
 use std::collections::{HashMap, VecDeque};
 
-/// About how many bytes of rows are kept between the look of a sweep and its commit.
+/// About how many bytes of the rows that sweeps have read last are kept for their commits.
 const READ_LAST: usize = 4 << 20;
 /// How many sweeps that were broken off are remembered at most.
 const REMEMBERED: usize = 8;

@@ -304,8 +304,13 @@ impl PendingTouches {
                 Some(change) if all_alive || (change.recorded > 0 && newest.contains(&client)) => {
                     found.insert(client, change);
                 }
-                change if newest.contains(&client) => {
-                    self.answer(shared, client, change.as_ref());
+                Some(change) if newest.contains(&client) => {
+                    let is_answered = self.is_answered(shared, client, &change);
+                    *known = None;
+                    return !is_answered;
+                }
+                None if newest.contains(&client) => {
+                    self.answer(shared, client, None);
                     return false;
                 }
                 // The known rows may be old.

@@ -57,7 +57,7 @@ impl TxnState {
             lowered_from: None,
         };
         // A time too far in the future is lowered by the first transaction that reads it (C3.5).
-        (due || policy.is_ahead(&times, now)).then_some(at)
+        (due || policy.is_ahead(&times, now)).then(|| at.by(now))
     }
 
     pub(super) fn touches_of(&self, subject: &Subject) -> Vec<Touch> {

@@ -284,22 +284,23 @@ fn a_change_of_a_large_package_whose_answer_is_lost_is_made_once() {
             })
         };
         change("a").unwrap();
-        // The statement is done, and does not end.
-        let gate = Gate::new(&database).stops(
-            "CONSTRAINT TRIGGER",
-            "AFTER INSERT OR UPDATE ON cloakroom_package DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
-        );
         thread::scope(|scope| {
+            // The statement is done, and does not end.
+            let gate = Gate::new(&database).stops(
+                "CONSTRAINT TRIGGER",
+                "AFTER INSERT OR UPDATE ON cloakroom_package DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
+            );
             let changing = scope.spawn(|| change("b"));
             until("the statement is done", || is_sleeping(&database));
             proxy.renew();
             until("it is looked up", || is_waited_for(&database));
             if !takes_place {
-                database.sql(
+                let ended = database.sql(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                      WHERE datname = current_database() AND application_name = 'cloakroom'
                      AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Lock'",
                 );
+                assert_eq!(ended.trim(), "t");
             }
             gate.open();
             changing.join().unwrap().unwrap();

@@ -92,9 +92,9 @@ fn a_session_that_comes_back_after_a_sweep_has_read_it_stays_and_the_others_of_i
     });
     database.sql(&format!("{}; {}", save("later"), set("earlier")));
     clock.advance(20 * MINUTE);
-    let gate = Gate::new(&database);
     let change = format!("{}; {}", set("later"), Gate::wait());
     let swept = thread::scope(|scope| {
+        let gate = Gate::new(&database);
         scope.spawn(|| database.sql(&change));
         until("the row changes", || is_sleeping(&database));
         let sweeping = scope.spawn(|| container.sweep().unwrap());
@@ -158,8 +158,17 @@ fn a_sweep_meets_a_session_of_a_clock_that_was_ahead() {
     let (store, ahead) = (open(&right), open(&wrong));
     let container = store.container("").unwrap();
     container.sweep().unwrap();
-    visitors(&ahead, 1);
+    let ids = visitors(&ahead, 1);
+    let large = "large".repeat(1000);
+    fill(&ahead, &ids[0], "large", &large);
     assert_eq!(container.sweep().unwrap().removed, 0);
+    // What the sweep has written without reading it is whole.
+    for store in [&store, &open(&right)] {
+        let txn = store.begin().unwrap();
+        let package = txn.session(&again(store, &ids[0])).unwrap().pkg("large");
+        assert!(package.get::<String>("n").unwrap() == Some(large.clone()));
+        txn.abort();
+    }
     // It was lowered, and ends a timeout later.
     right.advance(61 * MINUTE);
     assert_eq!(container.sweep().unwrap().removed, 1);

@@ -374,7 +374,7 @@ impl CommitBatch<'_> {
         let record = self.view.session_record(container, client);
         let accessed = record.and_then(|record| match record {
             Some(record) => SessionRow::accessed(&key, &record, incarnation, |part| {
-                touch.at.put_on(part, now);
+                touch.at.by(now).put_on(part, now);
             }),
             None => Ok(None),
         });

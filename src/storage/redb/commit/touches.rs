@@ -139,7 +139,8 @@ impl Touches {
         if let Some((incarnation, at)) = waiting.get_mut(&key_of(touch.session))
             && *incarnation == touch.session.incarnation
         {
-            at.time = at.time.min(touch.at.merged_with(at.time, now));
+            let lowered = touch.at.by(now).merged_with(at.time, now);
+            at.time = at.time.min(lowered);
         }
     }
 
