@@ -195,6 +195,7 @@ pub(super) fn judge(
             last_access: times.last_access,
             timeout: row.timeout,
             ends_at: row.optional.ends_at,
+            is_id_confirmed: times.unconfirmed_since.is_none(),
         };
         return SweepVerdict::Expired(state, policy.over_at(&times));
     }

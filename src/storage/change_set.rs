@@ -314,6 +314,7 @@ pub(crate) enum SeenState {
         last_access: Timestamp,
         timeout: Option<Duration>,
         ends_at: Option<Timestamp>,
+        is_id_confirmed: bool,
     },
 }
 

@@ -226,6 +226,7 @@ fn state(
             last_access: times.last_access,
             timeout: times.timeout,
             ends_at: times.ends_at,
+            is_id_confirmed: times.unconfirmed_since.is_none(),
         },
         false => SeenState::Live { incarnation },
     }

@@ -34,12 +34,14 @@ impl<'a> SessionMerge<'a> {
                     last_access,
                     timeout,
                     ends_at,
+                    is_id_confirmed,
                 },
                 Some(now),
             ) if now.incarnation == incarnation
                 && now.access.last_access == last_access
                 && now.timeout == timeout
-                && now.optional.ends_at == ends_at =>
+                && now.optional.ends_at == ends_at
+                && now.access.is_id_confirmed == is_id_confirmed =>
             {
                 None
             }

@@ -317,6 +317,7 @@ impl TxnState {
                 last_access: times.last_access,
                 timeout: times.timeout,
                 ends_at: times.ends_at,
+                is_id_confirmed: times.unconfirmed_since.is_none(),
             },
             _ => crate::storage::SeenState::Absent,
         };

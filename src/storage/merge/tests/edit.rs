@@ -203,6 +203,7 @@ impl Edit {
             last_access: row.access.last_access,
             timeout: row.timeout,
             ends_at: row.optional.ends_at,
+            is_id_confirmed: row.access.is_id_confirmed,
         };
         self
     }

@@ -187,6 +187,8 @@ fn a_sweep_takes_what_is_still_over() {
     check(&[
         ("whole", OVER, OVER, sweep, "b#1 swept:a@60"),
         ("touched meanwhile", OVER, "a#1@6", sweep, "a#1@6"),
+        // The access that confirms the id may be as old as the session.
+        ("confirmed meanwhile", OVER, "a#1@5+", sweep, "a#1@5+"),
         ("gone meanwhile", OVER, "b#1", sweep, "b#1"),
         ("founded anew meanwhile", OVER, "a#3@5", sweep, "a#3@5"),
         (
